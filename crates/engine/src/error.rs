@@ -29,7 +29,9 @@ pub enum Error {
     #[error("the graph `{path}` is not supported: {reason}")]
     Unsupported { path: PathBuf, reason: String },
     /// Tokenizer and graph do not belong together.
-    #[error("the tokenizer knows {tokenizer} tokens and the graph gives logits for {logits}: the files of this model folder do not belong together")]
+    #[error(
+        "the tokenizer knows {tokenizer} tokens and the graph gives logits for {logits}: the files of this model folder do not belong together"
+    )]
     VocabularyMismatch { tokenizer: usize, logits: usize },
     /// The chat template could not be compiled or rendered.
     #[error("the chat template cannot render this conversation: {reason}")]
@@ -41,7 +43,9 @@ pub enum Error {
     #[error("ONNX Runtime failed while {doing}")]
     Run { doing: String, source: Option<Cause> },
     /// The graph computed logits that are not numbers; nothing can be sampled from them.
-    #[error("the model computed no usable logits at position {position} (not a number): its file may be damaged, or its number format too narrow for this text")]
+    #[error(
+        "the model computed no usable logits at position {position} (not a number): its file may be damaged, or its number format too narrow for this text"
+    )]
     LogitsNotFinite { position: usize },
     /// The prompt alone is longer than the window of KV rows.
     #[error("the conversation has {tokens} tokens and this model reads at most {window}")]
@@ -118,7 +122,9 @@ fn kind(error: &Error, message: &str) -> FailureKind {
         | Error::LogitsNotFinite { .. } => FailureKind::ModelBroken,
         Error::PromptTooLong { .. } => FailureKind::PromptTooLong,
         // ONNX Runtime has no code for memory: its arena throws std::bad_alloc or says what it asked for.
-        Error::Run { .. } if message.contains("bad_alloc") || message.contains("Failed to allocate memory") => {
+        Error::Run { .. }
+            if message.contains("bad_alloc") || message.contains("Failed to allocate memory") =>
+        {
             FailureKind::OutOfMemory
         }
         Error::Tokenizer { .. } | Error::Run { .. } | Error::Invalid { .. } => FailureKind::Internal,
