@@ -1,17 +1,52 @@
-//! Tokens in, text out.
+//! Tokens in, text out: decoder models in ONNX Runtime with a KV cache that outlives the reply.
+//!
+//! # A tour
+//! - [`Engine`] turns one [`Request`] into [`Progress`] and a [`Finish`]. It is glue: a [`Session`] knows
+//!   which tokens the KV cache holds, a [`Decoder`] runs them, a [`Sampler`] chooses the next one, a
+//!   [`TextStream`] turns ids into whole characters.
+//! - [`Decoder`] and [`KvCache`] are the seam: `onnx` implements them with ONNX Runtime, `scripted` with
+//!   replies that a test writes.
+//! - `onnx` reads a graph's contract from its metadata, chooses one of two KV back-ends, and makes the
+//!   forward pass. Nothing else names the runtime.
+//! - The text half is [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`] and [`prompt_tokens`]: foreign text
+//!   can never become a control token, and a reply's own ids are never encoded again.
+//! - `model` opens a folder and puts all of it together.
+//!
+//! # What always holds
+//! - A session's tokens and the rows of its cache have the same length. After an error the session is gone.
+//! - At least one token of a prompt is run. Everything that was seen before is not.
+//! - The engine starts no thread and knows no conversation. After a model was opened it reads no file.
+//! - Requests and answers are plain serialisable data.
 
+mod cancel;
 mod config;
+mod decoder;
+mod engine;
 mod error;
 mod message;
+mod model;
+pub mod onnx;
 mod prompt;
+mod request;
+mod sampler;
+#[cfg(feature = "test-support")]
+pub mod scripted;
+mod session;
 mod template;
 mod text;
 mod tokenizer;
 
+pub use cancel::Cancel;
 pub use config::{ModelConfig, SuggestedSampling};
+pub use decoder::{Decoder, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec};
+pub use engine::{Engine, PREFILL_CHUNK};
 pub use error::{Error, Failure, FailureKind, Result};
 pub use message::{Message, Role, TokenId};
+pub use model::{LoadOptions, LoadedModel, ModelText, find_graph};
 pub use prompt::{prompt_tokens, starts_thinking};
+pub use request::{Finish, FinishReason, Progress, Request, Usage};
+pub use sampler::{Sampler, Sampling};
+pub use session::Session;
 pub use template::{ChatTemplate, Clock, RenderOptions, TemplateTraits};
 pub use text::{Piece, TextStream};
 pub use tokenizer::{Tokenizer, stop_ids};

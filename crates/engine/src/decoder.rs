@@ -1,0 +1,115 @@
+//! The seam between generating and computing: one forward pass, and the memory that it extends.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Cancel, Result, TokenId};
+
+/// A model that turns tokens into logits. All of its memory is in the cache, so one decoder serves any
+/// number of sessions, one at a time.
+pub trait Decoder {
+    /// The memory of one session.
+    type Cache: KvCache;
+
+    /// What the model is and how it runs.
+    fn spec(&self) -> &ModelSpec;
+
+    /// An empty cache.
+    fn new_cache(&self) -> Result<Self::Cache>;
+
+    /// Runs `tokens` (one or more) behind what `cache` holds and appends their rows to it.
+    ///
+    /// After [`Forward::Cancelled`] and [`Forward::ContextFull`] the cache is as before the call; after
+    /// an error it must be thrown away.
+    fn forward<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut Self::Cache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>>;
+}
+
+/// How a forward pass ended.
+#[derive(Debug)]
+pub enum Forward<'d> {
+    /// The logits of the last token, one f32 per vocabulary entry. The sampler works on them in place.
+    Logits(&'d mut [f32]),
+    /// The pass was cancelled.
+    Cancelled,
+    /// The graph has no room for more positions, for example because its rotary table ends here.
+    ContextFull,
+}
+
+/// The keys and values of the tokens that a session has seen.
+pub trait KvCache {
+    /// The number of rows, one per token.
+    fn len(&self) -> usize;
+
+    /// Whether there are no rows.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets the rows from `len` on. Returns the length really reached: a cache that cannot be cut
+    /// there goes further back, down to 0.
+    fn truncate(&mut self, len: usize) -> Result<usize>;
+
+    /// The memory held, in bytes, room for growth included.
+    fn bytes(&self) -> usize;
+}
+
+/// How keys and values are kept between two forward passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KvBackend {
+    /// One buffer per layer, bound as past and present: attention writes in place, a rewind is free.
+    SharedBuffer,
+    /// The present tensors of one pass become the past of the next; a rewind copies rows.
+    HandOver,
+}
+
+impl std::fmt::Display for KvBackend {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::SharedBuffer => "shared buffer",
+            Self::HandOver => "hand-over",
+        })
+    }
+}
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutionProvider {
+    #[serde(rename = "cpu")]
+    Cpu,
+    #[serde(rename = "coreml")]
+    CoreMl,
+}
+
+impl std::fmt::Display for ExecutionProvider {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Cpu => "CPU",
+            Self::CoreMl => "CoreML",
+        })
+    }
+}
+
+/// What a loaded model is and how it runs: plain data that crosses the inference boundary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpec {
+    /// The width of the logits.
+    pub vocabulary_size: usize,
+    /// The most KV rows that the model itself can use, from its configuration.
+    pub context_length: usize,
+    /// The layers that keep keys and values.
+    pub layers: usize,
+    /// The bytes that one token takes in the KV cache, over all layers.
+    pub kv_bytes_per_token: usize,
+    pub kv_backend: KvBackend,
+    /// Why the shared buffer is not in use, where it is not.
+    pub kv_backend_reason: Option<String>,
+    pub execution_provider: ExecutionProvider,
+    /// Threads inside one operator.
+    pub threads: usize,
+}

@@ -1,0 +1,314 @@
+//! The engine: one request becomes events and a finish.
+
+use std::time::Instant;
+
+use crate::request::{Finish, FinishReason, Progress, Request, Usage};
+use crate::{
+    Cancel, Decoder, Error, Forward, Message, ModelSpec, ModelText, Piece, RenderOptions, Result, Sampler,
+    Session, TextStream, TokenId, prompt_tokens, starts_thinking,
+};
+
+/// The tokens of one prefill pass. Larger ones are no faster and answer a stop later; full logits of this
+/// many rows over 150,000 tokens take 154 MB already.
+pub const PREFILL_CHUNK: usize = 256;
+
+/// A loaded model with the session that it keeps. One reply at a time, as `&mut self` says.
+pub struct Engine<D: Decoder> {
+    decoder: D,
+    text: ModelText,
+    window: usize,
+    session: Option<Session<D>>,
+}
+
+/// What a pass led to.
+enum Step {
+    Token(TokenId),
+    Cancelled,
+    ContextFull,
+}
+
+impl<D: Decoder> Engine<D> {
+    /// An engine over `decoder` that holds at most `cache_window` KV rows (`None`: as many as the model
+    /// can use).
+    pub fn new(decoder: D, text: ModelText, cache_window: Option<usize>) -> Self {
+        let most = decoder.spec().context_length;
+        let window = cache_window.map_or(most, |window| window.clamp(1, most));
+        Self { decoder, text, window, session: None }
+    }
+
+    /// The prompt of a conversation, ending where the reply begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] where the chat template refuses the messages; [`Error::Tokenizer`].
+    pub fn prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<TokenId>> {
+        prompt_tokens(&self.text.template, &self.text.tokenizer, messages, options)
+    }
+
+    /// The ids of plain text, no template around it, for a raw continuation.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn encode(&self, text: &str) -> Result<Vec<TokenId>> {
+        self.text.tokenizer.encode_plain(text)
+    }
+
+    /// What the model is and how it runs.
+    pub fn spec(&self) -> &ModelSpec {
+        self.decoder.spec()
+    }
+
+    /// The decoder, for what only it can tell.
+    pub fn decoder(&self) -> &D {
+        &self.decoder
+    }
+
+    /// The most KV rows that a session may have.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// The tokens in the KV cache.
+    pub fn seen(&self) -> &[TokenId] {
+        self.session.as_ref().map_or(&[], Session::seen)
+    }
+
+    /// The memory of the KV cache in bytes.
+    pub fn kv_bytes(&self) -> usize {
+        self.session.as_ref().map_or(0, Session::bytes)
+    }
+
+    /// Forgets everything that was read. The next prompt is read from its beginning.
+    pub fn forget(&mut self) {
+        self.session = None;
+    }
+
+    /// Generates one reply: keeps what the KV cache shares with the prompt, reads the rest in chunks, and
+    /// samples until an end.
+    ///
+    /// A stop asked for by `cancel` is an outcome. After it, and after every other finish, the KV cache is
+    /// valid and the next prompt builds on it.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`], [`Error::Invalid`] before anything runs; [`Error::Run`] and
+    /// [`Error::LogitsNotFinite`] from the model. After the last two the KV cache is thrown away and what
+    /// `on_progress` was given is the reply so far.
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Finish> {
+        self.check(request)?;
+        let started = Instant::now();
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::new(&self.decoder)?,
+        };
+        let reused = session.rewind_to(&request.prompt)?;
+        let mut reply = Reply::new(self, request, reused, started);
+        // An error leaves `self.session` empty: a cache in doubt costs time, never truth.
+        reply.read_prompt(self, &mut session, cancel, on_progress)?;
+        while reply.reason.is_none() {
+            reply.decode_next(self, &mut session, cancel, on_progress)?;
+        }
+        self.session = Some(session);
+        let finish = reply.finish(on_progress);
+        let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds } =
+            finish.usage;
+        tracing::info!(reason = ?finish.reason, prompt_tokens, reused_tokens, new_tokens, prefill_seconds,
+            decode_seconds, "reply finished");
+        Ok(finish)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let invalid = |reason: String| Err(Error::Invalid { reason });
+        if request.prompt.is_empty() {
+            return invalid("the prompt is empty: a model needs at least one token to go on from".into());
+        }
+        if request.continued > request.prompt.len() {
+            return invalid("a reply cannot be longer than the prompt that holds it".into());
+        }
+        if let Err(reason) = request.sampling.check() {
+            return invalid(reason);
+        }
+        if request.prompt.len() > self.window {
+            return Err(Error::PromptTooLong { tokens: request.prompt.len(), window: self.window });
+        }
+        Ok(())
+    }
+}
+
+/// A reply in the making.
+struct Reply<'r> {
+    request: &'r Request,
+    sampler: Sampler,
+    stream: TextStream,
+    /// How many of the first logits belong to tokens that the tokenizer knows; the rest are padding.
+    known_tokens: usize,
+    tokens: Vec<TokenId>,
+    text: String,
+    thinking: String,
+    /// The token chosen last, which the KV cache does not hold yet.
+    next: Option<TokenId>,
+    reason: Option<FinishReason>,
+    usage: Usage,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+impl<'r> Reply<'r> {
+    fn new<D: Decoder>(engine: &Engine<D>, request: &'r Request, reused: usize, started: Instant) -> Self {
+        let (before, own) = request.prompt.split_at(request.prompt.len() - request.continued);
+        let mut sampler = Sampler::new(&request.sampling, before);
+        own.iter().for_each(|&token| sampler.remember(token));
+        let starts_thinking = starts_thinking(&request.prompt, &engine.text.tokenizer);
+        Self {
+            request,
+            sampler,
+            stream: TextStream::new(&engine.text.tokenizer, request.stop.clone(), starts_thinking),
+            known_tokens: engine.text.tokenizer.vocabulary_size(),
+            tokens: Vec::new(),
+            text: String::new(),
+            thinking: String::new(),
+            next: None,
+            reason: None,
+            usage: Usage { prompt_tokens: request.prompt.len(), reused_tokens: reused, ..Usage::default() },
+            started,
+            first_token: None,
+        }
+    }
+
+    /// Runs what the KV cache lacks of the prompt, and chooses the first token.
+    fn read_prompt<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        session: &mut Session<D>,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let request = self.request;
+        let (total, reused) = (request.prompt.len(), self.usage.reused_tokens);
+        on_progress(Progress::Prefill { done: reused, total, reused });
+        if request.max_new_tokens == 0 {
+            self.reason = Some(FinishReason::MaxTokens);
+            return Ok(());
+        }
+        for chunk in request.prompt[reused..].chunks(PREFILL_CHUNK) {
+            let last = session.seen().len() + chunk.len() == total;
+            match self.step(engine, session, chunk, last, cancel)? {
+                Some(Step::Token(token)) => self.accept(engine, token, on_progress)?,
+                Some(Step::Cancelled) => self.reason = Some(FinishReason::Cancelled),
+                Some(Step::ContextFull) => self.reason = Some(FinishReason::ContextFull),
+                None => {}
+            }
+            on_progress(Progress::Prefill { done: session.seen().len(), total, reused });
+            if self.reason.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the token chosen last and chooses the one behind it.
+    fn decode_next<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        session: &mut Session<D>,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let Some(token) = self.next else {
+            self.reason = Some(FinishReason::Cancelled);
+            return Ok(());
+        };
+        if session.seen().len() >= engine.window {
+            self.reason = Some(FinishReason::ContextFull);
+            return Ok(());
+        }
+        match self.step(engine, session, &[token], true, cancel)? {
+            Some(Step::Token(token)) => self.accept(engine, token, on_progress)?,
+            Some(Step::ContextFull) => self.reason = Some(FinishReason::ContextFull),
+            Some(Step::Cancelled) | None => self.reason = Some(FinishReason::Cancelled),
+        }
+        Ok(())
+    }
+
+    /// One forward pass; chooses a token from its logits if `choose`.
+    fn step<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        session: &mut Session<D>,
+        tokens: &[TokenId],
+        choose: bool,
+        cancel: &Cancel,
+    ) -> Result<Option<Step>> {
+        if cancel.is_cancelled() {
+            return Ok(Some(Step::Cancelled));
+        }
+        let position = session.seen().len() + tokens.len();
+        match session.feed(&mut engine.decoder, tokens, cancel)? {
+            Forward::Logits(logits) if choose => {
+                let known = self.known_tokens.min(logits.len());
+                let token = self.sampler.sample(&mut logits[..known]);
+                Ok(Some(Step::Token(token.ok_or(Error::LogitsNotFinite { position })?)))
+            }
+            Forward::Logits(_) => Ok(None),
+            Forward::Cancelled => Ok(Some(Step::Cancelled)),
+            Forward::ContextFull => Ok(Some(Step::ContextFull)),
+        }
+    }
+
+    /// Takes a chosen token into the reply, and sees whether the reply ends with it.
+    fn accept<D: Decoder>(
+        &mut self,
+        engine: &Engine<D>,
+        token: TokenId,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        self.first_token.get_or_insert_with(Instant::now);
+        self.usage.new_tokens += 1;
+        if engine.text.stop_ids.contains(&token) && !self.request.ignore_end_of_turn {
+            self.reason = Some(FinishReason::EndOfTurn);
+            return Ok(());
+        }
+        self.tokens.push(token);
+        self.next = Some(token);
+        let piece = self.stream.push(token)?;
+        let stopped = piece.stopped;
+        self.emit(piece, on_progress);
+        if stopped {
+            self.reason = Some(FinishReason::StopString);
+        } else if self.usage.new_tokens >= self.request.max_new_tokens {
+            self.reason = Some(FinishReason::MaxTokens);
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, piece: Piece, on_progress: &mut dyn FnMut(Progress)) {
+        if !piece.thinking.is_empty() {
+            self.thinking.push_str(&piece.thinking);
+            on_progress(Progress::Thinking { text: piece.thinking });
+        }
+        if !piece.text.is_empty() {
+            self.text.push_str(&piece.text);
+            on_progress(Progress::Text { text: piece.text });
+        }
+    }
+
+    fn finish(mut self, on_progress: &mut dyn FnMut(Progress)) -> Finish {
+        let rest = self.stream.finish();
+        self.emit(rest, on_progress);
+        let ended = Instant::now();
+        let first = self.first_token.unwrap_or(ended);
+        self.usage.prefill_seconds = first.duration_since(self.started).as_secs_f64();
+        self.usage.decode_seconds = ended.duration_since(first).as_secs_f64();
+        Finish {
+            reason: self.reason.unwrap_or(FinishReason::Cancelled),
+            text: self.text,
+            thinking: self.thinking,
+            tokens: self.tokens,
+            usage: self.usage,
+            seed: self.sampler.seed(),
+        }
+    }
+}

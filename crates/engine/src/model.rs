@@ -1,0 +1,189 @@
+//! Opens a model folder: configuration, chat template, tokenizer and graph become an engine.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
+use crate::{
+    ChatTemplate, Decoder, Engine, Error, KvBackend, ModelConfig, ModelSpec, Result, SuggestedSampling,
+    TokenId, Tokenizer, stop_ids,
+};
+
+/// The context of a model whose files do not tell it.
+const UNKNOWN_CONTEXT: usize = 4096;
+/// Decoding is bound by memory bandwidth, which more threads than these no longer raise.
+const MOST_THREADS: usize = 8;
+
+/// How to load a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadOptions {
+    /// The absolute path of the ONNX Runtime library.
+    pub library: PathBuf,
+    /// Threads inside one operator; `None` takes the number of cores, at most eight.
+    pub threads: Option<usize>,
+    pub execution_provider: ExecutionProviderChoice,
+    /// The most KV rows of a session; `None` takes the model's context.
+    pub cache_window: Option<usize>,
+    /// `None` takes the shared buffer where the graph can use it.
+    pub kv_backend: Option<KvBackend>,
+}
+
+impl LoadOptions {
+    /// The defaults with the library at `library`.
+    pub fn with_library(library: PathBuf) -> Self {
+        Self {
+            library,
+            threads: None,
+            execution_provider: ExecutionProviderChoice::Auto,
+            cache_window: None,
+            kv_backend: None,
+        }
+    }
+}
+
+/// What came of loading a model: plain data for whoever asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadedModel {
+    pub spec: ModelSpec,
+    /// The most KV rows of a session.
+    pub window: usize,
+    /// The graph's file, relative to the model folder.
+    pub graph: String,
+    /// The inputs that the graph is fed.
+    pub inputs: usize,
+    /// The release of the ONNX Runtime library, where it names it.
+    pub runtime_version: Option<String>,
+    /// The library's file.
+    pub library: PathBuf,
+    /// The folder has no chat template; the plain one is used.
+    pub plain_template: bool,
+    /// The chat template has a switch for thinking.
+    pub thinking_switch: bool,
+    /// What the makers of the model recommend.
+    pub sampling: SuggestedSampling,
+    /// Sentences for the user, such as a refused execution provider.
+    pub notices: Vec<String>,
+    pub load_seconds: f64,
+}
+
+/// The text half of a model: what turns messages into token ids, and ids into text.
+#[derive(Debug, Clone)]
+pub struct ModelText {
+    pub tokenizer: Tokenizer,
+    pub template: ChatTemplate,
+    /// The ids that end a turn.
+    pub stop_ids: BTreeSet<TokenId>,
+}
+
+impl ModelText {
+    /// Reads tokenizer and chat template of `folder`.
+    ///
+    /// # Errors
+    /// Missing or damaged files, each by its name.
+    pub fn open(folder: &Path, config: &ModelConfig) -> Result<Self> {
+        let template = ChatTemplate::open(folder, config)?;
+        let tokenizer = Tokenizer::open(folder, config, Some(template.source()))?;
+        let stop_ids = stop_ids(config, &tokenizer, template.source());
+        Ok(Self { tokenizer, template, stop_ids })
+    }
+}
+
+impl Engine<OnnxDecoder> {
+    /// Opens the model in `folder`.
+    ///
+    /// # Errors
+    /// What is missing, damaged, contradictory or unsupported, named by its file.
+    pub fn open(folder: &Path, options: &LoadOptions) -> Result<(Self, LoadedModel)> {
+        let started = Instant::now();
+        if !folder.is_dir() {
+            let needed = "it is the folder of the model".to_owned();
+            return Err(Error::FileMissing { path: folder.to_path_buf(), needed });
+        }
+        let config = ModelConfig::read(folder)?;
+        let graph = find_graph(folder, &config)?;
+        let text = ModelText::open(folder, &config)?;
+        let runtime = Runtime::open(&options.library)?;
+        let decoder = OnnxDecoder::load(&runtime, &folder.join(&graph), &onnx_options(&config, options))?;
+        check_vocabulary(&config, &text.tokenizer, decoder.spec().vocabulary_size)?;
+        let mut notices = decoder.notices().to_vec();
+        if text.template.is_plain() {
+            notices
+                .push("this model has no chat template; a plain one is used, and replies may be odd".into());
+        }
+        let inputs = decoder.contract().input_count();
+        let (plain_template, thinking_switch) =
+            (text.template.is_plain(), text.template.traits().thinking_switch);
+        let engine = Self::new(decoder, text, options.cache_window);
+        let loaded = LoadedModel {
+            spec: engine.spec().clone(),
+            window: engine.window(),
+            graph,
+            inputs,
+            runtime_version: runtime.version().map(str::to_owned),
+            library: runtime.library().to_path_buf(),
+            plain_template,
+            thinking_switch,
+            sampling: config.sampling,
+            notices,
+            load_seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok((engine, loaded))
+    }
+}
+
+fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    OnnxOptions {
+        threads: options.threads.unwrap_or(cores.min(MOST_THREADS)).max(1),
+        execution_provider: options.execution_provider,
+        context_length: config.context_length.unwrap_or(UNKNOWN_CONTEXT),
+        kv_backend: options.kv_backend,
+        hints: ContractHints {
+            head_size: config.head_size,
+            kv_heads: config.key_value_heads,
+            vocabulary_size: config.vocabulary_size,
+        },
+    }
+}
+
+/// The graph to run, relative to the folder: the one that `genai_config.json` names, else `model.onnx`,
+/// else the variant in `onnx/` that runs best on a CPU.
+///
+/// File names: the suffixes of transformers.js repositories. On a CPU, 4-bit products with f32 between
+/// them are fastest, then dynamic int8; f16 graphs pay for casts.
+pub fn find_graph(folder: &Path, config: &ModelConfig) -> Result<String> {
+    if let Some(graph) = &config.genai_graph {
+        return if folder.join(graph).is_file() {
+            Ok(graph.clone())
+        } else {
+            let needed = "`genai_config.json` names it as the model's graph".to_owned();
+            Err(Error::FileMissing { path: folder.join(graph), needed })
+        };
+    }
+    let suffixes = ["_q4", "_quantized", "_int8", "_uint8", "_q4f16", "", "_fp16"];
+    let in_subfolder = suffixes.iter().map(|suffix| format!("onnx/model{suffix}.onnx"));
+    let beside = suffixes.iter().map(|suffix| format!("model{suffix}.onnx"));
+    std::iter::once("model.onnx".to_owned())
+        .chain(beside)
+        .chain(in_subfolder)
+        .find(|graph| folder.join(graph).is_file())
+        .ok_or_else(|| Error::FileMissing {
+            path: folder.join("model.onnx"),
+            needed: "it is the model's graph, and no variant of it lies in the folder or in `onnx`".into(),
+        })
+}
+
+/// Graphs may pad the vocabulary; they never have fewer logits than the tokenizer has tokens.
+fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, logits: usize) -> Result<()> {
+    let tokens = tokenizer.vocabulary_size();
+    if tokens > logits || config.vocabulary_size.is_some_and(|configured| configured != logits) {
+        let tokenizer = config.vocabulary_size.filter(|&configured| configured != logits).unwrap_or(tokens);
+        return Err(Error::VocabularyMismatch { tokenizer, logits });
+    }
+    Ok(())
+}

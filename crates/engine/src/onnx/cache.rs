@@ -1,0 +1,106 @@
+//! The KV cache of one session in one of its two forms, with the binding that feeds it to the graph.
+
+use std::sync::Arc;
+
+use ort::session::{IoBinding, SessionOutputs};
+
+use super::contract::{Contract, KvPair};
+use super::hand_over::HandOver;
+use super::shared_buffer::SharedBuffer;
+use crate::{Error, KvBackend, KvCache, Result};
+
+/// Keys and values of a session in ONNX Runtime tensors.
+pub struct OnnxKvCache {
+    contract: Arc<Contract>,
+    pub(super) binding: IoBinding,
+    storage: Storage,
+    len: usize,
+}
+
+enum Storage {
+    Shared(SharedBuffer),
+    HandOver(HandOver),
+}
+
+impl OnnxKvCache {
+    /// An empty cache. `most` bounds the rows that a shared buffer may have, `first` those it begins with.
+    pub(super) fn new(
+        contract: &Arc<Contract>,
+        mut binding: IoBinding,
+        backend: KvBackend,
+        first: usize,
+    ) -> Result<Self> {
+        let storage = match backend {
+            KvBackend::SharedBuffer => {
+                SharedBuffer::new(&contract.state, first, &mut binding).map(Storage::Shared)
+            }
+            KvBackend::HandOver => HandOver::new(&contract.state).map(Storage::HandOver),
+        }
+        .map_err(allocating)?;
+        Ok(Self { contract: Arc::clone(contract), binding, storage, len: 0 })
+    }
+
+    /// Makes ready for a pass that brings the cache to `total` rows.
+    pub(super) fn prepare(&mut self, total: usize, most: usize) -> Result<()> {
+        let pairs = &self.contract.state;
+        match &mut self.storage {
+            Storage::Shared(buffer) => buffer.reserve(pairs, self.len, total, most, &mut self.binding),
+            Storage::HandOver(past) => past.bind(pairs, &mut self.binding),
+        }
+        .map_err(allocating)
+    }
+
+    /// Makes the rows of a finished pass part of the cache.
+    pub(super) fn commit(
+        storage: &mut CacheParts<'_>,
+        outputs: &mut SessionOutputs<'_>,
+        total: usize,
+    ) -> Result<()> {
+        if let Storage::HandOver(past) = storage.storage {
+            past.take(storage.pairs, outputs).map_err(|reason| Error::Run { doing: reason, source: None })?;
+        }
+        *storage.len = total;
+        Ok(())
+    }
+
+    /// The binding apart from the rest, since a pass borrows the one while it changes the other.
+    pub(super) fn split(&mut self) -> (&IoBinding, CacheParts<'_>) {
+        let parts =
+            CacheParts { pairs: &self.contract.state, storage: &mut self.storage, len: &mut self.len };
+        (&self.binding, parts)
+    }
+}
+
+/// What a finished pass changes.
+pub(super) struct CacheParts<'a> {
+    pairs: &'a [KvPair],
+    storage: &'a mut Storage,
+    len: &'a mut usize,
+}
+
+impl KvCache for OnnxKvCache {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<usize> {
+        if len < self.len {
+            if let Storage::HandOver(past) = &mut self.storage {
+                past.truncate(&self.contract.state, self.len, len).map_err(allocating)?;
+            }
+            self.len = len;
+        }
+        Ok(self.len)
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Shared(buffer) => buffer.bytes(&self.contract.state),
+            Storage::HandOver(past) => past.bytes(&self.contract.state, self.len),
+        }
+    }
+}
+
+fn allocating(error: ort::Error) -> Error {
+    Error::Run { doing: "making room for the KV cache".into(), source: Some(Box::new(error)) }
+}

@@ -1,0 +1,271 @@
+//! What a graph asks for and gives, read from the session's metadata alone.
+//!
+//! Names, types and dimensions decide; no family of models is known by name. Exports of the 0.5B and
+//! 1.5B Qwen2.5 models, with 51 and 57 inputs, are two instances of one rule: whatever past state there
+//! is, is paired with the present that replaces it.
+
+use std::path::Path;
+
+use ort::value::{Outlet, TensorElementType, ValueType};
+
+use crate::{Error, Result};
+
+/// The inputs and outputs of a decoder graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contract {
+    /// The token ids, `[batch, tokens]`.
+    pub(crate) input_ids: Integers,
+    /// Ones over past and new tokens, `[batch, rows]`; some exports make it inside the graph.
+    pub(crate) attention_mask: Option<Integers>,
+    /// The new tokens' places, `[batch, tokens]`; some exports make them inside the graph.
+    pub(crate) position_ids: Option<Integers>,
+    /// How many of the last positions get logits (a scalar), in exports that can leave the others out.
+    pub(crate) logits_to_keep: Option<Integers>,
+    /// Every key and every value tensor of every layer, in the order of the graph's inputs.
+    pub(crate) state: Vec<KvPair>,
+    /// `[batch, tokens or 1, vocabulary]`
+    pub(crate) logits: Logits,
+}
+
+/// An integer input.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Integers {
+    pub(crate) name: String,
+    pub(crate) element: IntegerType,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IntegerType {
+    I32,
+    I64,
+}
+
+/// One past input with the present output that replaces it: `[1, heads, rows, head_size]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KvPair {
+    pub(crate) past: String,
+    pub(crate) present: String,
+    pub(crate) element: KvElement,
+    pub(crate) heads: usize,
+    pub(crate) head_size: usize,
+}
+
+impl KvPair {
+    /// The bytes of one row over all heads.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.heads * self.head_size * self.element.bytes()
+    }
+}
+
+/// The number format of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KvElement {
+    F32,
+    F16,
+}
+
+impl KvElement {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    pub(crate) fn tensor_type(self) -> TensorElementType {
+        match self {
+            Self::F32 => TensorElementType::Float32,
+            Self::F16 => TensorElementType::Float16,
+        }
+    }
+}
+
+/// The logits output.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Logits {
+    pub(crate) name: String,
+    pub(crate) half: bool,
+    pub(crate) vocabulary_size: usize,
+    /// Whether the graph computes the last position only, whatever it is fed.
+    pub(crate) last_only: bool,
+}
+
+/// What a graph may leave open and the model's configuration knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContractHints {
+    /// For exports that write the head size as a symbol.
+    pub head_size: Option<usize>,
+    /// For exports that write the number of KV heads as a symbol.
+    pub kv_heads: Option<usize>,
+    /// For exports that write the width of the logits as a symbol.
+    pub vocabulary_size: Option<usize>,
+}
+
+impl Contract {
+    /// Reads the contract of the graph at `path` (named in errors only).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names the input or output that this engine cannot serve, and why.
+    pub(crate) fn read(
+        path: &Path,
+        inputs: &[Outlet],
+        outputs: &[Outlet],
+        hints: ContractHints,
+    ) -> Result<Self> {
+        let refuse = |reason: String| Error::Unsupported { path: path.to_path_buf(), reason };
+        let (mut input_ids, mut attention_mask, mut position_ids, mut logits_to_keep) =
+            (None, None, None, None);
+        let mut state = Vec::new();
+        for input in inputs {
+            match input.name() {
+                "input_ids" => input_ids = Some(integers(input, &[2]).map_err(refuse)?),
+                "attention_mask" => attention_mask = Some(integers(input, &[2]).map_err(refuse)?),
+                "position_ids" => position_ids = Some(integers(input, &[2]).map_err(refuse)?),
+                "num_logits_to_keep" => logits_to_keep = Some(integers(input, &[0, 1]).map_err(refuse)?),
+                name if name.starts_with("past") => {
+                    state.push(pair(input, outputs, hints).map_err(refuse)?);
+                }
+                name => return Err(refuse(format!("its input `{name}` {}", unserved(name)))),
+            }
+        }
+        if let Some(unpaired) = outputs.iter().find(|output| {
+            output.name().starts_with("present") && !state.iter().any(|pair| pair.present == output.name())
+        }) {
+            let name = unpaired.name();
+            return Err(refuse(format!("its output `{name}` has no past input that it could continue")));
+        }
+        if state.is_empty() {
+            return Err(refuse(
+                "it has no past inputs, so every token would be read again for each new one".into(),
+            ));
+        }
+        let input_ids = input_ids.ok_or_else(|| {
+            refuse("it has no input `input_ids`: it is not a decoder that reads token ids".into())
+        })?;
+        let logits = logits(outputs, hints).map_err(refuse)?;
+        Ok(Self { input_ids, attention_mask, position_ids, logits_to_keep, state, logits })
+    }
+
+    /// The number of inputs that the graph is fed.
+    pub fn input_count(&self) -> usize {
+        let optional = [&self.attention_mask, &self.position_ids, &self.logits_to_keep];
+        1 + optional.iter().filter(|input| input.is_some()).count() + self.state.len()
+    }
+
+    /// The layers that keep keys and values, each a key and a value tensor.
+    pub fn layers(&self) -> usize {
+        self.state.len().div_ceil(2)
+    }
+
+    /// The bytes that one token takes in the KV cache.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        self.state.iter().map(KvPair::row_bytes).sum()
+    }
+}
+
+/// Why an input beyond the known ones cannot be fed.
+fn unserved(name: &str) -> &'static str {
+    match name {
+        "inputs_embeds" => "wants embeddings from a second graph, which this engine does not run",
+        "use_cache_branch" => "belongs to merged exports of the old form; an export without it works",
+        "encoder_hidden_states" | "encoder_attention_mask" => "belongs to encoder-decoder models",
+        "pixel_values" | "image_features" | "image_sizes" => {
+            "wants an image, which this engine does not read"
+        }
+        "token_type_ids" => "belongs to encoder models",
+        "beam_width" | "cache_indirection" => "belongs to beam search, which this engine does not do",
+        _ => {
+            "is none that a decoder is fed here (`input_ids`, `attention_mask`, `position_ids`, `num_logits_to_keep`, `past…`)"
+        }
+    }
+}
+
+fn tensor(outlet: &Outlet) -> Result<(TensorElementType, &[i64]), String> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => Ok((*ty, shape)),
+        _ => Err(format!("`{}` is not a tensor", outlet.name())),
+    }
+}
+
+fn integers(input: &Outlet, ranks: &[usize]) -> Result<Integers, String> {
+    let name = input.name();
+    let (element, shape) = tensor(input)?;
+    let element = match element {
+        TensorElementType::Int64 => IntegerType::I64,
+        TensorElementType::Int32 => IntegerType::I32,
+        other => return Err(format!("its input `{name}` holds {other:?}, not whole numbers")),
+    };
+    if !ranks.contains(&shape.len()) {
+        let rank = shape.len();
+        return Err(format!("its input `{name}` has {rank} dimensions, not {}", ranks[0]));
+    }
+    // Three rows of positions stand for time, height and width in vision models.
+    if shape.len() == 2 && shape[0] > 1 {
+        return Err(format!("its input `{name}` has {} rows for one sequence", shape[0]));
+    }
+    Ok(Integers { name: name.to_owned(), element })
+}
+
+fn pair(input: &Outlet, outputs: &[Outlet], hints: ContractHints) -> Result<KvPair, String> {
+    let past = input.name();
+    let (element, shape) = tensor(input)?;
+    let recurrent = ["ssm", "conv", "recurrent", "compressor", "indexer"];
+    if recurrent.iter().any(|kind| past.contains(kind)) {
+        return Err(format!(
+            "its input `{past}` carries recurrent state, which cannot be rewound to an earlier token"
+        ));
+    }
+    let element = match element {
+        TensorElementType::Float32 => KvElement::F32,
+        TensorElementType::Float16 => KvElement::F16,
+        other => {
+            return Err(format!("its input `{past}` keeps keys or values as {other:?}, not as f32 or f16"));
+        }
+    };
+    let &[_, heads, _, head_size] = shape else {
+        let rank = shape.len();
+        return Err(format!("its input `{past}` has {rank} dimensions, not [batch, heads, rows, head size]"));
+    };
+    let known = |dimension: i64, hint: Option<usize>, what: &str| {
+        usize::try_from(dimension).ok().filter(|&size| size > 0).or(hint).ok_or_else(|| {
+            format!(
+                "the {what} of its input `{past}` is written as a symbol and no configuration file tells it"
+            )
+        })
+    };
+    let tail = past.strip_prefix("past_key_values").or_else(|| past.strip_prefix("past")).unwrap_or(past);
+    let present = ["present", "present_key_values"]
+        .into_iter()
+        .map(|head| format!("{head}{tail}"))
+        .find(|name| outputs.iter().any(|output| output.name() == name))
+        .ok_or_else(|| format!("its input `{past}` has no present output that would continue it"))?;
+    Ok(KvPair {
+        past: past.to_owned(),
+        present,
+        element,
+        heads: known(heads, hints.kv_heads, "number of heads")?,
+        head_size: known(head_size, hints.head_size, "head size")?,
+    })
+}
+
+fn logits(outputs: &[Outlet], hints: ContractHints) -> Result<Logits, String> {
+    let output = outputs
+        .iter()
+        .find(|output| output.name() == "logits")
+        .ok_or("it has no output `logits`: it is not a language model, or was exported without its head")?;
+    let (element, shape) = tensor(output)?;
+    let half = match element {
+        TensorElementType::Float32 => false,
+        TensorElementType::Float16 => true,
+        other => return Err(format!("its logits are {other:?}, not f32 or f16")),
+    };
+    let &[_, positions, width] = shape else {
+        return Err(format!("its logits have {} dimensions, not [batch, tokens, vocabulary]", shape.len()));
+    };
+    let vocabulary_size = usize::try_from(width)
+        .ok()
+        .filter(|&size| size > 0)
+        .or(hints.vocabulary_size)
+        .ok_or("the width of its logits is written as a symbol and no configuration file tells it")?;
+    Ok(Logits { name: "logits".to_owned(), half, vocabulary_size, last_only: positions == 1 })
+}

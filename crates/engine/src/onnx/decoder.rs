@@ -1,0 +1,294 @@
+//! One forward pass of a decoder graph.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use half::f16;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
+use ort::session::{IoBinding, RunOptions, Session, SessionOutputs};
+use ort::value::{DynValue, Tensor};
+
+use super::cache::OnnxKvCache;
+use super::contract::{Contract, ContractHints, IntegerType, Integers, Logits};
+use super::provider::{self, ExecutionProviderChoice};
+use super::runtime::Runtime;
+use super::shared_buffer::SharedBuffer;
+use crate::{Cancel, Decoder, Error, Forward, KvBackend, KvCache, ModelSpec, Result, TokenId};
+
+/// How a graph is to be loaded.
+#[derive(Debug, Clone)]
+pub struct OnnxOptions {
+    /// Threads inside one operator.
+    pub threads: usize,
+    pub execution_provider: ExecutionProviderChoice,
+    /// The most KV rows that the model can use, from its configuration.
+    pub context_length: usize,
+    /// Which KV back-end to use; `None` takes the shared buffer where the graph can use it.
+    pub kv_backend: Option<KvBackend>,
+    pub hints: ContractHints,
+}
+
+/// A decoder graph in an ONNX Runtime session.
+pub struct OnnxDecoder {
+    session: Session,
+    contract: Arc<Contract>,
+    spec: ModelSpec,
+    run_options: Arc<RunOptions>,
+    /// Where the logits of one position land when the graph gives exactly one.
+    one_row: Option<Tensor<f32>>,
+    logits: Vec<f32>,
+    /// What the user should know about how the model was loaded.
+    notices: Vec<String>,
+}
+
+impl OnnxDecoder {
+    /// Loads the graph at `path` and finds out which KV back-end it can use.
+    ///
+    /// # Errors
+    /// [`Error::FileDamaged`] where ONNX Runtime refuses the file or its external data,
+    /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here.
+    pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
+        let (session, execution_provider, notice) = open_session(runtime, path, options)?;
+        let contract = Arc::new(Contract::read(path, session.inputs(), session.outputs(), options.hints)?);
+        let run_options = RunOptions::new().map_err(|error| running("preparing to run", error))?;
+        let one_row = (!contract.logits.half)
+            .then(|| {
+                Tensor::<f32>::new(&Allocator::default(), [1, 1, contract.logits.vocabulary_size as i64])
+            })
+            .transpose()
+            .map_err(|error| running("making room for the logits", error))?;
+        let mut decoder = Self {
+            spec: ModelSpec {
+                vocabulary_size: contract.logits.vocabulary_size,
+                context_length: options.context_length,
+                layers: contract.layers(),
+                kv_bytes_per_token: contract.kv_bytes_per_token(),
+                kv_backend: KvBackend::SharedBuffer,
+                kv_backend_reason: None,
+                execution_provider,
+                threads: options.threads,
+            },
+            logits: vec![0.0; contract.logits.vocabulary_size],
+            session,
+            contract,
+            run_options: Arc::new(run_options),
+            one_row,
+            notices: notice.into_iter().collect(),
+        };
+        decoder.choose_backend(options.kv_backend);
+        let (inputs, backend) = (decoder.contract.input_count(), decoder.spec.kv_backend);
+        tracing::info!(graph = %path.display(), inputs, layers = decoder.spec.layers, %backend,
+            reason = decoder.spec.kv_backend_reason, provider = %decoder.spec.execution_provider,
+            threads = decoder.spec.threads, "loaded the model");
+        Ok(decoder)
+    }
+
+    /// What the graph asks for and gives.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Sentences for the user about how the model was loaded, such as a refused execution provider.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Takes the shared buffer if a pass of one token over it succeeds. No flag of a graph tells: one
+    /// that concatenates past and present gives a present larger than the buffer, which ONNX Runtime
+    /// refuses loudly.
+    fn choose_backend(&mut self, wanted: Option<KvBackend>) {
+        let failure = match wanted {
+            Some(KvBackend::HandOver) => Some("asked for".to_owned()),
+            Some(KvBackend::SharedBuffer) | None => self.probe_shared_buffer().err(),
+        };
+        if let Some(reason) = failure {
+            tracing::debug!(reason, "the shared KV buffer is not in use");
+            self.spec.kv_backend = KvBackend::HandOver;
+            self.spec.kv_backend_reason = Some(reason);
+        }
+    }
+
+    fn probe_shared_buffer(&mut self) -> Result<(), String> {
+        const PROBE_ROWS: usize = 8;
+        let describe = |error: Error| crate::Failure::from(error).message;
+        let binding = self.session.create_binding().map_err(|error| error.to_string())?;
+        let backend = KvBackend::SharedBuffer;
+        let mut cache = OnnxKvCache::new(&self.contract, binding, backend, PROBE_ROWS).map_err(describe)?;
+        match self.forward(&[0], &mut cache, &Cancel::new()).map_err(describe)? {
+            Forward::Logits(_) => Ok(()),
+            _ => Err("the first token found no room".to_owned()),
+        }
+    }
+
+    fn bind_integers(&self, total: usize, tokens: &[TokenId], cache: &mut OnnxKvCache) -> ort::Result<()> {
+        let past = total - tokens.len();
+        let binding = &mut cache.binding;
+        let count = tokens.len();
+        bind(binding, &self.contract.input_ids, &[1, count], tokens.iter().map(|&token| i64::from(token)))?;
+        if let Some(mask) = &self.contract.attention_mask {
+            bind(binding, mask, &[1, total], std::iter::repeat_n(1, total))?;
+        }
+        if let Some(positions) = &self.contract.position_ids {
+            bind(binding, positions, &[1, count], (past..total).map(|position| position as i64))?;
+        }
+        if let Some(keep) = &self.contract.logits_to_keep {
+            bind(binding, keep, &[], std::iter::once(1))?;
+        }
+        Ok(())
+    }
+
+    /// Binds the logits: to the tensor that is kept for one row where one row will come, else to whatever
+    /// ONNX Runtime makes.
+    fn bind_logits(&mut self, tokens: usize, cache: &mut OnnxKvCache) -> ort::Result<()> {
+        let Logits { name, last_only, .. } = &self.contract.logits;
+        let one = tokens == 1 || *last_only || self.contract.logits_to_keep.is_some();
+        match &mut self.one_row {
+            Some(row) if one => cache.binding.bind_output(name.as_str(), row),
+            _ => cache.binding.bind_output_to_device(name.as_str(), &MemoryInfo::default()),
+        }
+    }
+}
+
+impl Decoder for OnnxDecoder {
+    type Cache = OnnxKvCache;
+
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn new_cache(&self) -> Result<OnnxKvCache> {
+        let binding =
+            self.session.create_binding().map_err(|error| running("binding the KV cache", error))?;
+        let first = SharedBuffer::first_rows(self.spec.context_length);
+        OnnxKvCache::new(&self.contract, binding, self.spec.kv_backend, first)
+    }
+
+    fn forward<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut OnnxKvCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        if tokens.is_empty() {
+            return Err(Error::Invalid { reason: "a forward pass needs at least one token".into() });
+        }
+        let vocabulary_size = self.spec.vocabulary_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            let reason = format!("token {token} is outside the vocabulary of {vocabulary_size}");
+            return Err(Error::Invalid { reason });
+        }
+        let total = cache.len() + tokens.len();
+        if total > self.spec.context_length {
+            return Ok(Forward::ContextFull);
+        }
+        cache.prepare(total, self.spec.context_length)?;
+        self.bind_integers(total, tokens, cache).map_err(|error| running("binding the inputs", error))?;
+        self.bind_logits(tokens.len(), cache).map_err(|error| running("binding the logits", error))?;
+        let interrupt = Arc::clone(&self.run_options);
+        self.run_options.unterminate().map_err(|error| running("preparing to run", error))?;
+        let (binding, mut parts) = cache.split();
+        let (session, run_options) = (&mut self.session, &self.run_options);
+        let result = cancel.interrupting(
+            move || {
+                // It fails only on a null pointer, which a live `RunOptions` does not hold.
+                interrupt.terminate().ok();
+            },
+            || session.run_binding_with_options(binding, run_options),
+        );
+        let mut outputs = match result {
+            Ok(outputs) => outputs,
+            Err(_) if cancel.is_cancelled() => return Ok(Forward::Cancelled),
+            // The rotary table of the graph may end before the configured context does.
+            Err(error) if error.message().contains("cos_cache dimension 0") => {
+                return Ok(Forward::ContextFull);
+            }
+            Err(error) => return Err(running("running the graph", error)),
+        };
+        read_last_row(&self.contract.logits, &outputs, &mut self.logits)?;
+        OnnxKvCache::commit(&mut parts, &mut outputs, total)?;
+        Ok(Forward::Logits(&mut self.logits))
+    }
+}
+
+fn open_session(
+    runtime: &Runtime,
+    path: &Path,
+    options: &OnnxOptions,
+) -> Result<(Session, crate::ExecutionProvider, Option<String>)> {
+    let builder =
+        session_builder(runtime, options.threads).map_err(|error| running("preparing a session", error))?;
+    let (mut builder, provider, notice) = provider::register(builder, options.execution_provider);
+    let session = builder.commit_from_file(path).map_err(|error| refused_file(path, error))?;
+    Ok((session, provider, notice))
+}
+
+fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(&runtime.environment)?
+        // The default policy registers CoreML on macOS whatever the graph.
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_config_entry("session.intra_op.allow_spinning", "1")?
+        // Threads that wait for work burn a core each; between two replies nobody waits.
+        .with_config_entry("session.force_spinning_stop", "1")?
+        .with_config_entry("session.set_denormal_as_zero", "1")?;
+    Ok(builder)
+}
+
+/// Says which file of the model ONNX Runtime could not use. It names the external data file in its own
+/// words, which differ from release to release, so they are passed on.
+fn refused_file(path: &Path, error: ort::Error) -> Error {
+    let reason = "ONNX Runtime refuses the graph or the external data that it names".to_owned();
+    Error::FileDamaged { path: path.to_path_buf(), reason, source: Some(Box::new(error)) }
+}
+
+fn bind(
+    binding: &mut IoBinding,
+    input: &Integers,
+    shape: &[usize],
+    values: impl Iterator<Item = i64>,
+) -> ort::Result<()> {
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    let name = input.name.as_str();
+    match input.element {
+        IntegerType::I64 => {
+            binding.bind_input(name, &Tensor::from_array((shape, values.collect::<Vec<i64>>()))?)
+        }
+        IntegerType::I32 => {
+            let values: Vec<i32> = values.map(|value| value as i32).collect();
+            binding.bind_input(name, &Tensor::from_array((shape, values))?)
+        }
+    }
+}
+
+/// Copies the logits of the last position into `target`, as f32.
+fn read_last_row(logits: &Logits, outputs: &SessionOutputs<'_>, target: &mut [f32]) -> Result<()> {
+    let value = outputs.get(&logits.name).ok_or_else(|| Error::Run {
+        doing: format!("reading the output `{}`, which the pass did not give", logits.name),
+        source: None,
+    })?;
+    last_row(value, logits.half, target).map_err(|error| running("reading the logits", error))?;
+    Ok(())
+}
+
+fn last_row(value: &DynValue, half: bool, target: &mut [f32]) -> ort::Result<()> {
+    let width = target.len();
+    if half {
+        let (_, values) = value.try_extract_tensor::<f16>()?;
+        let row = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
+        target.iter_mut().zip(row).for_each(|(target, value)| *target = value.to_f32());
+    } else {
+        let (_, values) = value.try_extract_tensor::<f32>()?;
+        let row = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
+        if row.len() == width {
+            target.copy_from_slice(row);
+        }
+    }
+    Ok(())
+}
+
+fn running(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Run { doing: doing.to_owned(), source: Some(Box::new(error)) }
+}

@@ -1,0 +1,61 @@
+//! The KV cache of all other graphs: the present tensors of one pass are the past of the next, moved and
+//! never copied by this engine. (The graph's own Concat copies them; that is its form.)
+
+use ort::memory::MemoryInfo;
+use ort::session::{IoBinding, SessionOutputs};
+use ort::value::{DynTensor, DynTensorValueType};
+
+use super::contract::KvPair;
+use super::tensor;
+
+pub(super) struct HandOver {
+    /// One past value per pair, each of exactly the committed rows.
+    past: Vec<DynTensor>,
+}
+
+impl HandOver {
+    /// A past of no rows.
+    pub(super) fn new(pairs: &[KvPair]) -> ort::Result<Self> {
+        let past = pairs.iter().map(|pair| tensor::zeroed(pair, 0)).collect::<ort::Result<_>>()?;
+        Ok(Self { past })
+    }
+
+    /// Binds the past, and asks for presents of whatever size they will have. Needed before every pass:
+    /// an output that stays bound to the last pass's tensor is refused for its shape.
+    pub(super) fn bind(&self, pairs: &[KvPair], binding: &mut IoBinding) -> ort::Result<()> {
+        for (pair, past) in pairs.iter().zip(&self.past) {
+            binding.bind_input(pair.past.as_str(), past)?;
+            binding.bind_output_to_device(pair.present.as_str(), &MemoryInfo::default())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the presents over as the next past: all of them, or none.
+    pub(super) fn take(&mut self, pairs: &[KvPair], outputs: &mut SessionOutputs<'_>) -> Result<(), String> {
+        let present = pairs
+            .iter()
+            .map(|pair| {
+                let missing = || format!("taking over `{}`, which the pass did not give", pair.present);
+                let value = outputs.remove(&pair.present).ok_or_else(missing)?;
+                value.downcast::<DynTensorValueType>().map_err(|_| missing())
+            })
+            .collect::<Result<_, _>>()?;
+        self.past = present;
+        Ok(())
+    }
+
+    /// Cuts every tensor from `len` rows to `kept`.
+    pub(super) fn truncate(&mut self, pairs: &[KvPair], len: usize, kept: usize) -> ort::Result<()> {
+        let cut = pairs
+            .iter()
+            .zip(&self.past)
+            .map(|(pair, past)| tensor::resized(pair, past, len, kept, kept))
+            .collect::<ort::Result<_>>()?;
+        self.past = cut;
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self, pairs: &[KvPair], len: usize) -> usize {
+        pairs.iter().map(|pair| pair.row_bytes() * len).sum()
+    }
+}

@@ -1,0 +1,16 @@
+//! Decoder models in ONNX Runtime: the only place that names `ort`.
+
+mod cache;
+mod contract;
+mod decoder;
+mod hand_over;
+mod provider;
+mod runtime;
+mod shared_buffer;
+mod tensor;
+
+pub use cache::OnnxKvCache;
+pub use contract::{Contract, ContractHints};
+pub use decoder::{OnnxDecoder, OnnxOptions};
+pub use provider::ExecutionProviderChoice;
+pub use runtime::Runtime;

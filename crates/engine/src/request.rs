@@ -1,0 +1,81 @@
+//! What is asked of the engine and what it answers: plain data that crosses the inference boundary.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Sampling, TokenId};
+
+/// One reply to generate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// The whole prompt. What the session has seen of it is not read again.
+    pub prompt: Vec<TokenId>,
+    /// How many of the prompt's last tokens are the beginning of this very reply, which goes on there.
+    pub continued: usize,
+    pub sampling: Sampling,
+    /// The most tokens to generate.
+    pub max_new_tokens: usize,
+    /// The reply ends before the first of these texts.
+    pub stop: Vec<String>,
+    /// Goes on behind ends of turn, for measurements of a fixed length.
+    pub ignore_end_of_turn: bool,
+}
+
+/// What happens while a reply is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Progress {
+    /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
+    Prefill { done: usize, total: usize, reused: usize },
+    /// More of the reply: whole characters only.
+    Text { text: String },
+    /// More of what the model writes between its thinking marks.
+    Thinking { text: String },
+}
+
+/// How a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FinishReason {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// The most tokens asked for were generated.
+    MaxTokens,
+    /// A stop string came up.
+    StopString,
+    /// The window of KV rows is full.
+    ContextFull,
+    /// The user stopped it.
+    Cancelled,
+}
+
+/// The work that a reply took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the whole prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that the KV cache held already.
+    pub reused_tokens: usize,
+    /// Tokens generated, the end of turn included.
+    pub new_tokens: usize,
+    /// From the request to the first token's choice.
+    pub prefill_seconds: f64,
+    /// From the first token's choice to the end.
+    pub decode_seconds: f64,
+}
+
+/// A finished reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finish {
+    pub reason: FinishReason,
+    /// The text of this run, stop strings, control tokens and thinking excluded.
+    pub text: String,
+    /// What stood between thinking marks.
+    pub thinking: String,
+    /// The ids generated in this run, ends of turn excluded.
+    pub tokens: Vec<TokenId>,
+    pub usage: Usage,
+    /// The seed that was used, drawn or given.
+    pub seed: u64,
+}

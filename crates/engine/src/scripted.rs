@@ -1,0 +1,137 @@
+//! A decoder whose replies are written in the test: the second implementation of the seam.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    Cancel, Decoder, Error, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec, Result, TokenId,
+};
+
+/// What the script says of the token behind those seen so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scripted {
+    /// The logits prefer this token.
+    Token(TokenId),
+    /// The pass fails.
+    Error(String),
+    /// The logits are not numbers.
+    NotFinite,
+    /// The pass goes on until it is cancelled.
+    UntilCancelled,
+    /// The pass panics.
+    Panic,
+}
+
+type Script = Arc<dyn Fn(&[TokenId]) -> Scripted + Send + Sync>;
+
+/// A decoder that follows a script and counts its work.
+pub struct ScriptedDecoder {
+    spec: ModelSpec,
+    script: Script,
+    passes: Arc<Mutex<Vec<usize>>>,
+    logits: Vec<f32>,
+}
+
+impl ScriptedDecoder {
+    /// A decoder over `vocabulary_size` tokens and `context_length` rows. `script` is asked after every
+    /// pass, with all tokens seen.
+    pub fn new(
+        vocabulary_size: usize,
+        context_length: usize,
+        script: impl Fn(&[TokenId]) -> Scripted + Send + Sync + 'static,
+    ) -> Self {
+        let spec = ModelSpec {
+            vocabulary_size,
+            context_length,
+            layers: 1,
+            kv_bytes_per_token: size_of::<TokenId>(),
+            kv_backend: KvBackend::HandOver,
+            kv_backend_reason: Some("scripted".into()),
+            execution_provider: ExecutionProvider::Cpu,
+            threads: 1,
+        };
+        Self { spec, script: Arc::new(script), passes: Arc::default(), logits: vec![0.0; vocabulary_size] }
+    }
+
+    /// The number of tokens of every pass so far, to be read while an engine owns the decoder.
+    pub fn passes(&self) -> Passes {
+        Passes(Arc::clone(&self.passes))
+    }
+}
+
+/// The sizes of the passes that a scripted decoder made.
+#[derive(Clone)]
+pub struct Passes(Arc<Mutex<Vec<usize>>>);
+
+impl Passes {
+    /// Takes what was counted since the last call.
+    pub fn take(&self) -> Vec<usize> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The tokens themselves are the memory.
+#[derive(Debug, Default)]
+pub struct ScriptedCache(Vec<TokenId>);
+
+impl KvCache for ScriptedCache {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<usize> {
+        self.0.truncate(len);
+        Ok(self.0.len())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+}
+
+impl Decoder for ScriptedDecoder {
+    type Cache = ScriptedCache;
+
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn new_cache(&self) -> Result<ScriptedCache> {
+        Ok(ScriptedCache::default())
+    }
+
+    fn forward<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut ScriptedCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner).push(tokens.len());
+        if cache.len() + tokens.len() > self.spec.context_length {
+            return Ok(Forward::ContextFull);
+        }
+        let seen = [cache.0.as_slice(), tokens].concat();
+        match (self.script)(&seen) {
+            Scripted::Token(token) => {
+                self.logits.fill(0.0);
+                self.logits[token as usize] = 10.0;
+            }
+            Scripted::NotFinite => self.logits.fill(f32::NAN),
+            Scripted::Error(what) => return Err(Error::Run { doing: what, source: None }),
+            Scripted::Panic => panic!("the script says so"),
+            Scripted::UntilCancelled => {
+                let (stop, stopped) = std::sync::mpsc::channel();
+                let stop = Mutex::new(stop);
+                let interrupt = move || {
+                    // A second stop finds nobody waiting, which is as well.
+                    stop.lock().unwrap_or_else(PoisonError::into_inner).send(()).ok();
+                };
+                return match cancel.interrupting(interrupt, || stopped.recv()) {
+                    Ok(()) => Ok(Forward::Cancelled),
+                    Err(_) => Err(Error::Run { doing: "waiting for a stop".into(), source: None }),
+                };
+            }
+        }
+        cache.0 = seen;
+        Ok(Forward::Logits(&mut self.logits))
+    }
+}

@@ -1,0 +1,54 @@
+//! A session: the tokens that a model has seen, with the KV cache that proves it.
+
+use crate::{Cancel, Decoder, Forward, KvCache, Result, TokenId};
+
+/// The tokens seen and their KV cache, which always have the same length.
+pub struct Session<D: Decoder> {
+    seen: Vec<TokenId>,
+    cache: D::Cache,
+}
+
+impl<D: Decoder> Session<D> {
+    /// A session that has seen nothing.
+    pub fn new(decoder: &D) -> Result<Self> {
+        Ok(Self { seen: Vec::new(), cache: decoder.new_cache()? })
+    }
+
+    /// The tokens in the KV cache, in order.
+    pub fn seen(&self) -> &[TokenId] {
+        &self.seen
+    }
+
+    /// The memory of the KV cache in bytes.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Keeps the longest common prefix of what was seen and `prompt`, and forgets the rest. Returns the
+    /// number of tokens kept, always less than the prompt's length: the logits of the last token exist
+    /// only after it was run.
+    pub fn rewind_to(&mut self, prompt: &[TokenId]) -> Result<usize> {
+        let common = self.seen.iter().zip(prompt).take_while(|(seen, asked)| seen == asked).count();
+        let kept = common.min(prompt.len().saturating_sub(1));
+        if kept < self.seen.len() {
+            let reached = self.cache.truncate(kept)?;
+            self.seen.truncate(reached);
+        }
+        Ok(self.seen.len())
+    }
+
+    /// Runs `tokens` behind what was seen. After an error the session must be thrown away.
+    pub fn feed<'d>(
+        &mut self,
+        decoder: &'d mut D,
+        tokens: &[TokenId],
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        let outcome = decoder.forward(tokens, &mut self.cache, cancel)?;
+        if let Forward::Logits(_) = outcome {
+            self.seen.extend_from_slice(tokens);
+        }
+        debug_assert_eq!(self.seen.len(), self.cache.len(), "a session's tokens and rows go together");
+        Ok(outcome)
+    }
+}
