@@ -15,6 +15,8 @@ use crate::tokenizer::Before;
 use crate::{ChatTemplate, Error, Message, RenderOptions, Result, Role, TokenId, Tokenizer};
 use placeholders::{Literal, Placeholders};
 
+const THINKING_MARKS: [&str; 2] = ["</think>", "<think>"];
+
 /// The token ids of a conversation. Replies that carry their ids keep them wherever the template prints
 /// exactly the text they stand for, so that the KV cache can be used again.
 ///
@@ -116,12 +118,11 @@ impl Rendering {
         hide: Hide,
     ) -> Result<Self> {
         let mut placeholders = Placeholders::new(template.source(), messages);
-        let trims = template.traits().trims_replies;
         let mut hidden = Vec::with_capacity(messages.len());
         for message in messages {
             hidden.push(TemplateMessage {
                 role: message.role.name(),
-                content: hide_content(message, tokenizer, trims, hide, &mut placeholders)?,
+                content: hide_content(message, tokenizer, template, hide, &mut placeholders)?,
                 reasoning_content: message.reasoning.as_deref().map(str::trim).map(|reasoning| {
                     if reasoning.is_empty() {
                         String::new()
@@ -207,7 +208,7 @@ enum Part<'a> {
 fn hide_content(
     message: &Message,
     tokenizer: &Tokenizer,
-    trims: bool,
+    template: &ChatTemplate,
     hide: Hide,
     placeholders: &mut Placeholders,
 ) -> Result<String> {
@@ -215,12 +216,17 @@ fn hide_content(
         return Ok(message.content.clone());
     }
     if let (Role::Assistant, Some(tokens)) = (message.role, &message.tokens) {
-        let text = if trims { message.content.trim() } else { &message.content };
+        let text = if template.traits().trims_replies { message.content.trim() } else { &message.content };
         return Ok(placeholders.hide(saved_reply(text, message.reasoning.as_deref(), tokens, tokenizer)?));
     }
     Ok(match hide {
         Hide::Everything => placeholders.hide(Literal::content(&message.content)),
-        Hide::ControlStrings => placeholders.hide_strings(&message.content, tokenizer.control_strings()),
+        Hide::ControlStrings => {
+            // Templates cut replies at these marks even where they are no tokens.
+            let marks = THINKING_MARKS.iter().filter(|mark| template.source().contains(**mark));
+            let strings = tokenizer.control_strings().iter().map(String::as_str).chain(marks.copied());
+            placeholders.hide_strings(&message.content, strings)
+        }
     })
 }
 

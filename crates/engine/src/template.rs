@@ -182,7 +182,7 @@ impl Inner {
             ("enable_thinking", thinking.clone()),
             ("thinking", thinking),
         ];
-        let context: Value = fields.into_iter().filter(|(_, value)| !value.is_undefined()).collect();
+        let context = Value::from_pairs(fields.into_iter().filter(|(_, value)| !value.is_undefined()));
         self.render_value(context, messages.to_string().len(), &options.clock)
     }
 

@@ -76,15 +76,15 @@ impl Placeholders {
     }
 
     /// `text` with placeholders for every one of `strings`, which come longest first.
-    pub(super) fn hide_strings(&mut self, text: &str, strings: &[String]) -> String {
-        let present: Vec<&String> = strings.iter().filter(|string| text.contains(string.as_str())).collect();
+    pub(super) fn hide_strings<'a>(&mut self, text: &str, strings: impl Iterator<Item = &'a str>) -> String {
+        let present: Vec<&str> = strings.filter(|string| text.contains(string)).collect();
         if present.is_empty() {
             return text.to_owned();
         }
         let mut hidden = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
-            match present.iter().find(|string| rest.starts_with(string.as_str())) {
+            match present.iter().find(|string| rest.starts_with(**string)) {
                 Some(string) => {
                     hidden.push_str(&self.hide(Literal::content(string)));
                     rest = &rest[string.len()..];

@@ -47,6 +47,10 @@ pub(super) fn probe(template: &Inner) -> TemplateTraits {
         .unwrap_or_default();
     let probe = Probe { template };
     let user = probe.render(&[("user", FIRST)], true, None);
+    if user.is_err() {
+        // It renders nothing, and finding that out ten times more could take as long as it likes.
+        return TemplateTraits::default();
+    }
     let with_system = probe.render(&[("system", SYSTEM), ("user", FIRST)], true, None);
     let system = with_system.as_ref().is_ok_and(|text| text.contains(SYSTEM) && text.contains(FIRST));
     let bos = template
@@ -58,7 +62,7 @@ pub(super) fn probe(template: &Inner) -> TemplateTraits {
     TemplateTraits {
         system,
         plain_content: !probe.takes_parts(),
-        alternation: user.is_ok() && probe.render(&[("user", FIRST), ("user", SECOND)], true, None).is_err(),
+        alternation: probe.render(&[("user", FIRST), ("user", SECOND)], true, None).is_err(),
         prefix_stable: probe.is_prefix_stable(None),
         prefix_stable_without_thinking: probe.is_prefix_stable(Some(false)),
         thinking_switch: variables.contains("enable_thinking") || variables.contains("thinking"),

@@ -6,20 +6,23 @@ use tokenizers::AddedToken;
 use crate::{ModelConfig, TokenId};
 
 /// Marks that steer a model in any file that has them, special or not.
-const ALWAYS: [&str; 2] = ["<think>", "</think>"];
+const ALWAYS: [&str; 4] = ["<think>", "</think>", "<s>", "</s>"];
 
 type Added = Vec<(TokenId, AddedToken)>;
 
-/// Added tokens as (control, ordinary): control are the special ones, those that the configuration names and
-/// those whose text occurs in the template. Pieces of whitespace and of ordinary text stay ordinary.
+/// Added tokens as (control, ordinary): control are the special ones, those that the configuration names,
+/// those whose text occurs in the template and those that look like marks. Pieces of whitespace and of ordinary text stay ordinary.
 pub(super) fn divide(added: Added, config: &ModelConfig, template: &str) -> (Added, Added) {
     let named = [&config.bos_token, &config.eos_token, &config.pad_token, &config.unknown_token];
-    added.into_iter().partition(|(_, token)| {
+    added.into_iter().partition(|(id, token)| {
         let text = &token.content;
         !text.trim().is_empty()
             && (token.special
                 || named.iter().any(|name| name.as_ref() == Some(text))
                 || ALWAYS.contains(&text.as_str())
+                || config.stop_ids.contains(id)
+                // Files call some of these ordinary, such as those that mark the hole to be filled in code.
+                || (text.starts_with("<|") && text.ends_with("|>"))
                 || template.contains(text.as_str()))
     })
 }
