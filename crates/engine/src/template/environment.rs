@@ -7,8 +7,9 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 
 use super::{json, limits};
 
-/// Instructions that one rendering may take.
-const FUEL: u64 = 5_000_000;
+/// Instructions that one rendering may take: enough for thousands of messages, and spent within a fraction
+/// of a second.
+const FUEL: u64 = 2_000_000;
 const DEEPEST_RECURSION: usize = 200;
 
 pub(super) fn environment() -> Environment<'static> {

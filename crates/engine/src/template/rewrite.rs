@@ -12,7 +12,7 @@ pub(super) fn rewrite(source: &str) -> String {
     let mut rewritten = String::with_capacity(source.len() * 2);
     let mut open_blocks: Vec<Vec<&str>> = Vec::new();
     let mut rest = source;
-    while let Some(start) = rest.find("{{").into_iter().chain(rest.find("{%")).chain(rest.find("{#")).min() {
+    while let Some(start) = next_tag(rest) {
         rewritten.push_str(&rest[..start]);
         rest = &rest[start..];
         let length = tag_length(rest);
@@ -62,6 +62,12 @@ pub(super) fn rewrite(source: &str) -> String {
 
 fn is_name(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
+}
+
+/// Where the next tag, expression or comment begins.
+fn next_tag(text: &str) -> Option<usize> {
+    let is_tag = |index: &usize| text.as_bytes().get(index + 1).is_some_and(|next| b"{%#".contains(next));
+    text.match_indices('{').map(|(index, _)| index).find(is_tag)
 }
 
 /// Bytes of the tag that `text` begins with; all of it where the tag has no end.
