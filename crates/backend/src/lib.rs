@@ -1,1 +1,134 @@
-//! Hearth without a window.
+//! Hearth without a window: everything that the application does, for any shell.
+//!
+//! # A tour
+//! - [`Backend`] is the whole: [`Models`] says which model answers, [`Chat`] makes one turn, [`Notices`]
+//!   holds what the user should know.
+//! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
+//!   plain data of [`messages`] passes.
+//! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
+//!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths.
+//!
+//! # What always holds
+//! - A shell gets facts by [`Change`] and reads them from here; nothing here knows a window.
+//! - A message that was sent is part of the conversation whatever comes of its reply.
+//! - A backend opens always: what is wrong is a notice or the state of a model, not a missing window.
+
+mod chat;
+mod conversation;
+mod directories;
+mod error;
+mod inference;
+pub mod messages;
+mod models;
+mod notices;
+mod reply_options;
+mod settings;
+mod store;
+mod system;
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+pub use chat::{Chat, ChatEvent, Draft};
+pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
+pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
+pub use engine::onnx::ExecutionProviderChoice;
+pub use engine::{
+    FailureKind, Finish, FinishReason, KvBackend, LoadOptions, LoadedModel, ModelSpec, Progress, Request,
+    Sampling, SuggestedSampling, TokenId, Usage,
+};
+pub use error::{Error, Result};
+pub use inference::{Canceller, Inference, Running, Update, serve};
+pub use models::{ModelState, Models, ReadyModel};
+pub use notices::{Notice, Notices, Severity};
+pub use reply_options::ReplyOptions;
+pub use settings::Settings;
+pub use store::{InstalledModel, ModelFolder, ModelSource, ModelStore};
+pub use system::{Memory, threads};
+
+/// A fact that changed. What it is now is read from the [`Backend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Models,
+    Notices,
+    /// What is known of the runtime.
+    About,
+}
+
+/// The application.
+#[derive(Clone)]
+pub struct Backend {
+    directories: AppDirs,
+    models: Models,
+    chat: Chat,
+    notices: Arc<Notices>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Backend {
+    /// Opens the application over `directories`. What is wrong with them becomes a notice.
+    pub fn open(directories: AppDirs) -> Self {
+        Self::open_with(directories, Inference::start())
+    }
+
+    /// The same over an inference thread that is there already.
+    pub fn open_with(directories: AppDirs, inference: Inference) -> Self {
+        let notices = Arc::new(Notices::default());
+        if let Err(error) = settings::check_data_folder(&directories.data) {
+            let message = format!("Nothing can be saved: {error}. You can chat all the same.");
+            notices.add(Severity::Error, "dataFolder", message);
+        }
+        let (settings, damage) = Settings::open(&directories.settings());
+        if let Some(message) = damage {
+            notices.add(Severity::Warning, "settings", message);
+        }
+        let (changes, _) = broadcast::channel(64);
+        let models =
+            Models::new(&directories, inference.clone(), settings, Arc::clone(&notices), changes.clone());
+        let chat = Chat::new(models.clone(), inference);
+        Self { directories, models, chat, notices, changes }
+    }
+
+    /// The models and the one that answers.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// The conversation.
+    pub fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    /// What the user should know.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.notices.all()
+    }
+
+    /// Takes a notice away.
+    pub fn dismiss_notice(&self, id: &str) {
+        self.notices.dismiss(id);
+        self.changes.send(Change::Notices).ok();
+    }
+
+    /// The places that are read and written.
+    pub fn directories(&self) -> &AppDirs {
+        &self.directories
+    }
+
+    /// Tells what changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Chooses the model that answers. A reply under way is stopped first: its model is about to go.
+    ///
+    /// # Errors
+    /// As [`Models::select`].
+    pub async fn select_model(&self, id: &str) -> Result<ReadyModel> {
+        self.chat.settle().await;
+        let ready = self.models.select(id).await?;
+        self.chat.note_model(&ready.model.name);
+        Ok(ready)
+    }
+}

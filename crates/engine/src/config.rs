@@ -51,6 +51,10 @@ pub struct ModelConfig {
     /// Elements of one attention head.
     pub head_size: Option<usize>,
     pub hidden_size: Option<usize>,
+    /// Rows of the feed-forward matrices.
+    pub intermediate_size: Option<usize>,
+    /// Whether embedding and output matrix are one.
+    pub tied_embeddings: Option<bool>,
     /// Rows of the embedding; exporters may pad it beyond the tokenizer's vocabulary.
     pub vocabulary_size: Option<usize>,
     /// Tokens that the model was made for: the least of what the files say.
@@ -113,6 +117,9 @@ impl ModelConfig {
             self.key_value_heads = self.key_value_heads.or(place.count("num_key_value_heads", MOST_HEADS)?);
             self.head_size = self.head_size.or(place.count("head_dim", LARGEST_HEAD)?);
             self.hidden_size = self.hidden_size.or(place.count("hidden_size", LARGEST_HIDDEN_SIZE)?);
+            self.intermediate_size =
+                self.intermediate_size.or(place.count("intermediate_size", LARGEST_HIDDEN_SIZE)?);
+            self.tied_embeddings = self.tied_embeddings.or(place.boolean("tie_word_embeddings")?);
             self.vocabulary_size = self.vocabulary_size.or(place.count("vocab_size", LARGEST_VOCABULARY)?);
             self.limit_context(place.length("max_position_embeddings", LONGEST_CONTEXT)?);
             self.stop_ids.extend(place.ids("eos_token_id")?);
@@ -135,6 +142,19 @@ impl ModelConfig {
             )));
         }
         Ok(())
+    }
+
+    /// The number of weights that these dimensions make, for decoders of the Llama form (grouped
+    /// attention, gated feed-forward), small vectors left out. `None` where a dimension is unknown.
+    pub fn parameters(&self) -> Option<u64> {
+        let wide = |size: usize| size as u64;
+        let hidden = wide(self.hidden_size?);
+        let head = wide(self.head_size?);
+        let attention = 2 * hidden * head * (wide(self.attention_heads?) + wide(self.key_value_heads?));
+        let feed_forward = 3 * hidden * wide(self.intermediate_size?);
+        let embeddings = if self.tied_embeddings.unwrap_or(false) { 1 } else { 2 };
+        let vocabulary = embeddings * wide(self.vocabulary_size?) * hidden;
+        Some(vocabulary + wide(self.layers?) * (attention + feed_forward))
     }
 
     fn take_generation(&mut self, file: &JsonFile) -> Result<()> {

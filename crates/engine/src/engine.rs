@@ -105,7 +105,7 @@ impl<D: Decoder> Engine<D> {
             None => Session::new(&self.decoder)?,
         };
         let reused = session.rewind_to(&request.prompt)?;
-        let mut reply = Reply::new(self, request, reused, started);
+        let mut reply = Reply::new(self, request, reused, started)?;
         // An error leaves `self.session` empty: a cache in doubt costs time, never truth.
         reply.read_prompt(self, &mut session, cancel, on_progress)?;
         while reply.reason.is_none() {
@@ -157,25 +157,37 @@ struct Reply<'r> {
 }
 
 impl<'r> Reply<'r> {
-    fn new<D: Decoder>(engine: &Engine<D>, request: &'r Request, reused: usize, started: Instant) -> Self {
+    fn new<D: Decoder>(
+        engine: &Engine<D>,
+        request: &'r Request,
+        reused: usize,
+        started: Instant,
+    ) -> Result<Self> {
         let (before, own) = request.prompt.split_at(request.prompt.len() - request.continued);
         let mut sampler = Sampler::new(&request.sampling, before);
-        own.iter().for_each(|&token| sampler.remember(token));
-        let starts_thinking = starts_thinking(&request.prompt, &engine.text.tokenizer);
-        Self {
+        let starts_thinking = starts_thinking(before, &engine.text.tokenizer);
+        let mut stream = TextStream::new(&engine.text.tokenizer, request.stop.clone(), starts_thinking);
+        let (mut text, mut thinking) = (String::new(), String::new());
+        for &token in own {
+            sampler.remember(token);
+            let piece = stream.push(token)?;
+            text.push_str(&piece.text);
+            thinking.push_str(&piece.thinking);
+        }
+        Ok(Self {
             request,
             sampler,
-            stream: TextStream::new(&engine.text.tokenizer, request.stop.clone(), starts_thinking),
+            stream,
             known_tokens: engine.text.tokenizer.vocabulary_size(),
             tokens: Vec::new(),
-            text: String::new(),
-            thinking: String::new(),
+            text,
+            thinking,
             next: None,
             reason: None,
             usage: Usage { prompt_tokens: request.prompt.len(), reused_tokens: reused, ..Usage::default() },
             started,
             first_token: None,
-        }
+        })
     }
 
     /// Runs what the KV cache lacks of the prompt, and chooses the first token.

@@ -69,7 +69,7 @@ pub struct Usage {
 #[serde(rename_all = "camelCase")]
 pub struct Finish {
     pub reason: FinishReason,
-    /// The text of this run, stop strings, control tokens and thinking excluded.
+    /// The whole reply, what it goes on from included; stop strings, control tokens and thinking excluded.
     pub text: String,
     /// What stood between thinking marks.
     pub thinking: String,

@@ -1,0 +1,490 @@
+//! Chat: one turn, from text to finished reply.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::{FailureKind, Finish, FinishReason, Message, Progress, Request, TokenId};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
+use crate::error::{Error, Result};
+use crate::inference::{Canceller, Inference, Update};
+use crate::models::{Models, ReadyModel};
+use crate::reply_options::ReplyOptions;
+
+/// Text is told at most this often: each message costs the window a turn of its event loop.
+const TELL_EVERY: Duration = Duration::from_millis(30);
+
+/// What happens during a turn. The reply that the call returns is the truth; these are its preview.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChatEvent {
+    /// The question is part of the conversation, and a reply to it has begun.
+    Started { question: Option<Question>, reply: Reply },
+    /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
+    Prefill { done: usize, total: usize, reused: usize },
+    /// More text between thinking marks.
+    Thinking(String),
+    /// More of the reply.
+    Text(String),
+}
+
+/// The tokens that a message would take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draft {
+    /// Of the draft alone.
+    pub draft_tokens: usize,
+    /// Of the whole prompt with it.
+    pub prompt_tokens: usize,
+    /// The most that the model reads.
+    pub window: usize,
+}
+
+/// The conversation and the turns in it. Cheap to clone.
+#[derive(Clone)]
+pub struct Chat(Arc<Inner>);
+
+struct Inner {
+    models: Models,
+    inference: Inference,
+    conversation: Mutex<Conversation>,
+    /// The reply under way. There is one at a time.
+    turn: Mutex<Option<Arc<Turn>>>,
+}
+
+/// A reply under way, as those see it who would stop it.
+#[derive(Default)]
+struct Turn {
+    stop: Mutex<StopState>,
+    stopped: Notify,
+    /// Told when the reply is part of the conversation, finished.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct StopState {
+    asked: bool,
+    canceller: Option<Canceller>,
+}
+
+impl Turn {
+    fn stop(&self) {
+        let mut state = lock(&self.stop);
+        state.asked = true;
+        if let Some(canceller) = &state.canceller {
+            canceller.cancel();
+        }
+        self.stopped.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        lock(&self.stop).asked
+    }
+
+    /// Lets a stop reach the job, also one that was asked for before.
+    fn stops(&self, canceller: Canceller) {
+        let mut state = lock(&self.stop);
+        if state.asked {
+            canceller.cancel();
+        }
+        state.canceller = Some(canceller);
+    }
+}
+
+/// Ends the turn however its future ends.
+struct TurnGuard<'a>(&'a Inner, Arc<Turn>);
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.turn) = None;
+        self.1.ended.notify_waiters();
+    }
+}
+
+/// What a turn is about.
+enum Task {
+    Answer(Question),
+    Again,
+    GoOn,
+}
+
+impl Chat {
+    pub(crate) fn new(models: Models, inference: Inference) -> Self {
+        let conversation = Mutex::new(Conversation::begin());
+        Self(Arc::new(Inner { models, inference, conversation, turn: Mutex::new(None) }))
+    }
+
+    /// The conversation as it is now.
+    pub fn conversation(&self) -> Conversation {
+        lock(&self.0.conversation).clone()
+    }
+
+    /// Sends a message and waits for the reply, whatever comes of it: one that failed or was stopped is a
+    /// reply too, with what it said until then.
+    ///
+    /// # Errors
+    /// Only where the message did not become part of the conversation: [`Error::EmptyMessage`],
+    /// [`Error::Busy`], [`Error::ConversationUnknown`].
+    pub async fn send(
+        &self,
+        conversation: Uuid,
+        text: String,
+        options: ReplyOptions,
+        on_event: impl FnMut(ChatEvent) + Send,
+    ) -> Result<Reply> {
+        self.check(conversation)?;
+        if text.trim().is_empty() {
+            return Err(Error::EmptyMessage);
+        }
+        let question = Question { id: Uuid::new_v4(), text, at: Timestamp::now() };
+        self.turn(Task::Answer(question), options, on_event).await
+    }
+
+    /// Makes the last reply again, in its place.
+    ///
+    /// # Errors
+    /// As [`Chat::send`], and [`Error::NoReply`].
+    pub async fn retry(
+        &self,
+        conversation: Uuid,
+        options: ReplyOptions,
+        on_event: impl FnMut(ChatEvent) + Send,
+    ) -> Result<Reply> {
+        self.check(conversation)?;
+        self.turn(Task::Again, options, on_event).await
+    }
+
+    /// Goes on with the last reply where it was stopped.
+    ///
+    /// # Errors
+    /// As [`Chat::send`], and [`Error::NoReply`].
+    pub async fn go_on(
+        &self,
+        conversation: Uuid,
+        options: ReplyOptions,
+        on_event: impl FnMut(ChatEvent) + Send,
+    ) -> Result<Reply> {
+        self.check(conversation)?;
+        self.turn(Task::GoOn, options, on_event).await
+    }
+
+    /// Stops the reply under way, if there is one. What it said is kept.
+    pub fn stop(&self) {
+        if let Some(turn) = lock(&self.0.turn).as_ref() {
+            turn.stop();
+        }
+    }
+
+    /// Stops the reply under way and waits until it is part of the conversation.
+    pub async fn settle(&self) {
+        loop {
+            let Some(turn) = lock(&self.0.turn).clone() else { return };
+            let ended = turn.ended.notified();
+            turn.stop();
+            // Between the look and the wait the turn may have ended.
+            if lock(&self.0.turn).is_none() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Clears the model's memory of the conversation: what stands above is no longer given to it, and its
+    /// KV cache is freed. A reply under way is stopped first. Returns the new entry.
+    ///
+    /// # Errors
+    /// [`Error::ConversationUnknown`], [`Error::InferenceEnded`].
+    pub async fn reset(&self, conversation: Uuid) -> Result<Entry> {
+        self.check(conversation)?;
+        self.settle().await;
+        let entry = Entry::MemoryReset { id: Uuid::new_v4(), at: Timestamp::now() };
+        lock(&self.0.conversation).entries.push(entry.clone());
+        let bytes = self.0.inference.forget().await?;
+        tracing::info!(bytes, "the model's memory was reset");
+        Ok(entry)
+    }
+
+    /// Notes in the list that another model answers, if anything was said before.
+    pub(crate) fn note_model(&self, model: &str) {
+        let mut conversation = lock(&self.0.conversation);
+        if let Some(Entry::ModelSwitched { .. }) = conversation.entries.last() {
+            conversation.entries.pop();
+        }
+        let answered = conversation.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Reply(reply) => Some(reply.model.clone()),
+            _ => None,
+        });
+        if answered.is_some_and(|answered| answered != model) {
+            let entry =
+                Entry::ModelSwitched { id: Uuid::new_v4(), at: Timestamp::now(), model: model.to_owned() };
+            conversation.entries.push(entry);
+        }
+    }
+
+    /// How many tokens the next prompt would have with `text` as its message.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a reply is made; whatever keeps the model from loading or the template from
+    /// rendering.
+    pub async fn measure(&self, conversation: Uuid, text: String) -> Result<Draft> {
+        self.check(conversation)?;
+        if lock(&self.0.turn).is_some() {
+            return Err(Error::Busy);
+        }
+        let ready = self.0.models.ready().await?;
+        let (mut messages, options) = {
+            let conversation = lock(&self.0.conversation);
+            (
+                conversation.messages_before(conversation.entries.len(), None),
+                conversation.render_options(None),
+            )
+        };
+        messages.push(Message::user(&text));
+        let draft_tokens = self.0.inference.encode(text).await?.len();
+        let prompt_tokens = self.0.inference.prompt(messages, options).await?.len();
+        Ok(Draft { draft_tokens, prompt_tokens, window: ready.about.window })
+    }
+
+    fn check(&self, id: Uuid) -> Result<()> {
+        if lock(&self.0.conversation).id == id {
+            Ok(())
+        } else {
+            Err(Error::ConversationUnknown { id: id.to_string() })
+        }
+    }
+
+    async fn turn(
+        &self,
+        task: Task,
+        options: ReplyOptions,
+        mut on_event: impl FnMut(ChatEvent) + Send,
+    ) -> Result<Reply> {
+        let began = Instant::now();
+        let turn = Arc::new(Turn::default());
+        {
+            let mut running = lock(&self.0.turn);
+            if running.is_some() {
+                return Err(Error::Busy);
+            }
+            *running = Some(Arc::clone(&turn));
+        }
+        let _guard = TurnGuard(&self.0, Arc::clone(&turn));
+        let (id, event) = self.begin(task)?;
+        on_event(event);
+        let mut writing = Writing::new(began, on_event);
+        let result = self.reply(id, &options, &turn, &mut writing).await;
+        Ok(self.conclude(id, result, writing))
+    }
+
+    /// Makes the question and the beginning of its reply part of the conversation.
+    fn begin(&self, task: Task) -> Result<(Uuid, ChatEvent)> {
+        let model = self.0.models.selected_model().map(|model| model.name).unwrap_or_default();
+        let mut conversation = lock(&self.0.conversation);
+        let (question, reply) = match task {
+            Task::Answer(question) => {
+                conversation.entries.push(Entry::Question(question.clone()));
+                (Some(question), Reply::begin(model))
+            }
+            Task::Again => {
+                let index = conversation.last_reply("be made again")?;
+                conversation.entries.remove(index);
+                (None, Reply::begin(model))
+            }
+            Task::GoOn => {
+                let index = conversation.last_reply("go on")?;
+                let Entry::Reply(mut reply) = conversation.entries.remove(index) else {
+                    return Err(Error::NoReply { what: "go on" });
+                };
+                reply.status = ReplyStatus::Generating;
+                (None, reply)
+            }
+        };
+        conversation.entries.push(Entry::Reply(reply.clone()));
+        Ok((reply.id, ChatEvent::Started { question, reply }))
+    }
+
+    async fn reply(
+        &self,
+        id: Uuid,
+        options: &ReplyOptions,
+        turn: &Turn,
+        writing: &mut Writing<impl FnMut(ChatEvent) + Send>,
+    ) -> Result<Option<Finish>> {
+        let ready = tokio::select! {
+            ready = self.0.models.ready() => ready?,
+            () = turn.stopped.notified() => return Ok(None),
+        };
+        let (prompt, continued) = self.prompt(id, options, &ready).await?;
+        if turn.is_stopped() {
+            return Ok(None);
+        }
+        let mut running = self.0.inference.generate(Request {
+            prompt,
+            continued,
+            sampling: options.sampling(&ready.about.sampling),
+            max_new_tokens: options.max_new_tokens(),
+            stop: options.stop.clone(),
+            ignore_end_of_turn: false,
+        });
+        turn.stops(running.canceller());
+        loop {
+            let update = match writing.due() {
+                None => running.next().await?,
+                Some(due) => match tokio::time::timeout_at(due.into(), running.next()).await {
+                    Ok(update) => update?,
+                    Err(_) => {
+                        writing.tell();
+                        continue;
+                    }
+                },
+            };
+            match update {
+                Update::Progress(progress) => writing.take(progress),
+                Update::Finished(finish) => return Ok(Some(*finish)),
+            }
+        }
+    }
+
+    /// The prompt of a reply with what the reply has said already, and how many tokens that is.
+    async fn prompt(
+        &self,
+        id: Uuid,
+        options: &ReplyOptions,
+        ready: &ReadyModel,
+    ) -> Result<(Vec<TokenId>, usize)> {
+        let (messages, render_options, said) = {
+            let mut conversation = lock(&self.0.conversation);
+            let index = conversation.entries.len() - 1;
+            let messages = conversation.messages_before(index, options.system.as_deref());
+            let render_options = conversation.render_options(options.thinking);
+            let reply = conversation.reply_mut(id).ok_or(Error::NoReply { what: "be made" })?;
+            reply.model.clone_from(&ready.model.name);
+            (messages, render_options, reply.tokens.clone())
+        };
+        let mut prompt = self.0.inference.prompt(messages, render_options).await?;
+        prompt.extend(&said);
+        Ok((prompt, said.len()))
+    }
+
+    /// Makes what came of the turn part of the conversation.
+    fn conclude(
+        &self,
+        id: Uuid,
+        result: Result<Option<Finish>>,
+        mut writing: Writing<impl FnMut(ChatEvent) + Send>,
+    ) -> Reply {
+        writing.tell();
+        if let Err(error) = &result {
+            tracing::warn!(%error, "the reply failed");
+            if error.engine_kind() == Some(FailureKind::Crashed) {
+                self.0.models.lost(error);
+            }
+        }
+        let mut conversation = lock(&self.0.conversation);
+        let mut lost = Reply::begin(String::new());
+        let reply = conversation.reply_mut(id).unwrap_or(&mut lost);
+        match result {
+            Ok(Some(finish)) => {
+                reply.text = finish.text;
+                reply.thinking = finish.thinking;
+                reply.tokens.extend(finish.tokens);
+                reply.seed = Some(finish.seed);
+                reply.status = ReplyStatus::Finished(finish.reason);
+                reply.usage = Some(ReplyUsage {
+                    usage: finish.usage,
+                    time_to_first_token_seconds: writing.first_token_seconds(),
+                });
+            }
+            Ok(None) => reply.status = ReplyStatus::Finished(FinishReason::Cancelled),
+            Err(error) => {
+                // The ids of an unfinished reply are not known; its text is what was seen.
+                reply.text.push_str(&writing.text);
+                reply.thinking.push_str(&writing.thinking);
+                if !writing.text.is_empty() {
+                    reply.tokens.clear();
+                }
+                reply.status = ReplyStatus::Failed(error);
+            }
+        }
+        reply.clone()
+    }
+}
+
+/// A reply's progress on its way to whoever watches.
+struct Writing<F> {
+    began: Instant,
+    first_token: Option<Instant>,
+    text: String,
+    thinking: String,
+    untold_text: String,
+    untold_thinking: String,
+    told: Option<Instant>,
+    on_event: F,
+}
+
+impl<F: FnMut(ChatEvent) + Send> Writing<F> {
+    fn new(began: Instant, on_event: F) -> Self {
+        Self {
+            began,
+            first_token: None,
+            text: String::new(),
+            thinking: String::new(),
+            untold_text: String::new(),
+            untold_thinking: String::new(),
+            told: None,
+            on_event,
+        }
+    }
+
+    fn take(&mut self, progress: Progress) {
+        match progress {
+            Progress::Prefill { done, total, reused } => {
+                if done == total {
+                    // The first token is chosen when the whole prompt was read.
+                    self.first_token.get_or_insert_with(Instant::now);
+                }
+                (self.on_event)(ChatEvent::Prefill { done, total, reused });
+            }
+            Progress::Thinking { text } => {
+                self.thinking.push_str(&text);
+                self.untold_thinking.push_str(&text);
+            }
+            Progress::Text { text } => {
+                self.text.push_str(&text);
+                self.untold_text.push_str(&text);
+            }
+        }
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            self.tell();
+        }
+    }
+
+    /// When the text that was not told yet must be.
+    fn due(&self) -> Option<Instant> {
+        if self.untold_text.is_empty() && self.untold_thinking.is_empty() {
+            return None;
+        }
+        Some(self.told.map_or(self.began, |told| told + TELL_EVERY))
+    }
+
+    fn tell(&mut self) {
+        let thinking = std::mem::take(&mut self.untold_thinking);
+        if !thinking.is_empty() {
+            (self.on_event)(ChatEvent::Thinking(thinking));
+        }
+        let text = std::mem::take(&mut self.untold_text);
+        if !text.is_empty() {
+            (self.on_event)(ChatEvent::Text(text));
+        }
+        self.told = Some(Instant::now());
+    }
+
+    fn first_token_seconds(&self) -> f64 {
+        self.first_token.unwrap_or_else(Instant::now).duration_since(self.began).as_secs_f64()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

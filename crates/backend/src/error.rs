@@ -1,0 +1,60 @@
+//! What can go wrong in the application, each with what was tried on what.
+
+use std::path::PathBuf;
+
+use engine::{Failure, FailureKind};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of the backend. Cancellation is an outcome and none of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine failed; its own words carry the whole chain of causes.
+    #[error("{}", .0.message)]
+    Engine(Failure),
+    /// No model has this id, and it is no folder either.
+    #[error("there is no model `{id}`; {known}")]
+    ModelUnknown { id: String, known: String },
+    /// No model is chosen or installed.
+    #[error("no model is installed: `{folder}` holds none and the application brings none")]
+    NoModel { folder: PathBuf },
+    /// No ONNX Runtime library was found anywhere.
+    #[error("the ONNX Runtime library is missing; looked for {looked}")]
+    LibraryMissing { looked: String },
+    /// The data folder cannot be found, made or written.
+    #[error("cannot write to the data folder `{path}`: {reason}")]
+    DataFolder { path: PathBuf, reason: String, full: bool },
+    /// There is nothing to send.
+    #[error("the message is empty")]
+    EmptyMessage,
+    /// A reply is being made already.
+    #[error("a reply is being made; stop it or wait for it")]
+    Busy,
+    /// The conversation is not there.
+    #[error("there is no conversation `{id}`")]
+    ConversationUnknown { id: String },
+    /// The conversation has no reply that could be made again or go on.
+    #[error("there is no reply that could {what}")]
+    NoReply { what: &'static str },
+    /// The inference thread ended.
+    #[error("the inference thread has ended; restart the application")]
+    InferenceEnded,
+}
+
+impl Error {
+    /// What kind of failure of the engine this is, if it is one.
+    pub fn engine_kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Engine(failure) => Some(failure.kind),
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Engine(failure)
+    }
+}

@@ -1,0 +1,245 @@
+//! Which model answers: choosing, loading, and what came of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::{LoadOptions, LoadedModel};
+use tokio::sync::broadcast;
+
+use crate::Change;
+use crate::directories::AppDirs;
+use crate::error::{Error, Result};
+use crate::inference::Inference;
+use crate::notices::{Notices, Severity};
+use crate::settings::Settings;
+use crate::store::{InstalledModel, ModelStore};
+use crate::system;
+
+/// How far a model is.
+#[derive(Debug, Clone, Default)]
+pub enum ModelState {
+    #[default]
+    Available,
+    Loading,
+    /// Loaded; it answers.
+    Ready,
+    Failed(Error),
+}
+
+/// The models and the one that answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Models(Arc<Inner>);
+
+struct Inner {
+    directories: AppDirs,
+    store: ModelStore,
+    inference: Inference,
+    notices: Arc<Notices>,
+    changes: broadcast::Sender<Change>,
+    state: Mutex<State>,
+    /// One load at a time, in the order asked for.
+    loading: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    settings: Settings,
+    models: Vec<InstalledModel>,
+    selected: Option<String>,
+    states: HashMap<String, ModelState>,
+    loaded: Option<Loaded>,
+}
+
+#[derive(Clone)]
+struct Loaded {
+    id: String,
+    about: LoadedModel,
+}
+
+/// A model that is loaded, with what loading told.
+#[derive(Debug, Clone)]
+pub struct ReadyModel {
+    pub model: InstalledModel,
+    pub about: LoadedModel,
+}
+
+impl Models {
+    pub(crate) fn new(
+        directories: &AppDirs,
+        inference: Inference,
+        settings: Settings,
+        notices: Arc<Notices>,
+        changes: broadcast::Sender<Change>,
+    ) -> Self {
+        let store = ModelStore::new(directories);
+        let models = store.models();
+        let selected = store.preferred(settings.model.as_deref()).ok().map(|model| model.id);
+        let state = State { settings, models, selected, states: HashMap::new(), loaded: None };
+        Self(Arc::new(Inner {
+            directories: directories.clone(),
+            store,
+            inference,
+            notices,
+            changes,
+            state: Mutex::new(state),
+            loading: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// Every model with its state.
+    pub fn all(&self) -> Vec<(InstalledModel, ModelState)> {
+        let state = self.state();
+        let state_of = |model: &InstalledModel| state.states.get(&model.id).cloned().unwrap_or_default();
+        state.models.iter().map(|model| (model.clone(), state_of(model))).collect()
+    }
+
+    /// The id of the model that is to answer.
+    pub fn selected(&self) -> Option<String> {
+        self.state().selected.clone()
+    }
+
+    /// The model that is to answer.
+    pub fn selected_model(&self) -> Option<InstalledModel> {
+        let state = self.state();
+        state.models.iter().find(|model| Some(&model.id) == state.selected.as_ref()).cloned()
+    }
+
+    /// What is known of the loaded model.
+    pub fn loaded(&self) -> Option<LoadedModel> {
+        self.state().loaded.as_ref().map(|loaded| loaded.about.clone())
+    }
+
+    /// Chooses the model that answers, an id or the path of a folder, remembers the choice, and loads it in
+    /// the place of the other.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnknown`], or what kept the model from loading. The choice stays all the same.
+    pub async fn select(&self, id: &str) -> Result<ReadyModel> {
+        let model = self.0.store.find(id)?;
+        {
+            let mut state = self.state();
+            state.models = self.0.store.models();
+            if !state.models.iter().any(|known| known.id == model.id) {
+                state.models.push(model.clone());
+            }
+            state.selected = Some(model.id.clone());
+            if state.settings.model.as_ref() != Some(&model.id) {
+                state.settings.model = Some(model.id.clone());
+                self.save(&state.settings);
+            }
+        }
+        self.changed(Change::Models);
+        self.ready().await
+    }
+
+    /// The model that answers, loaded. Waits for a load that is under way, and tries again after one that
+    /// failed.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`], or what kept the model from loading.
+    pub async fn ready(&self) -> Result<ReadyModel> {
+        let models = self.clone();
+        // In a task of its own: whoever asks may stop waiting, and the load still ends in a state.
+        match tokio::spawn(async move { models.load_selected().await }).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::InferenceEnded),
+        }
+    }
+
+    async fn load_selected(&self) -> Result<ReadyModel> {
+        let _turn = self.0.loading.lock().await;
+        let Some(model) = self.selected_model() else {
+            return Err(Error::NoModel { folder: self.0.directories.models() });
+        };
+        if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
+            return Ok(ReadyModel { model, about: loaded.about });
+        }
+        {
+            let mut state = self.state();
+            state.loaded = None;
+            state.states.retain(|_, model| matches!(model, ModelState::Failed(_)));
+            state.states.insert(model.id.clone(), ModelState::Loading);
+        }
+        self.changed(Change::Models);
+        let result = match self.load_options() {
+            Ok(options) => self.0.inference.load(model.model_folder(), options).await,
+            Err(error) => Err(error),
+        };
+        self.0.notices.clear("model");
+        let outcome = match result {
+            Ok(about) => {
+                for notice in &about.notices {
+                    self.0.notices.add(Severity::Information, "model", format!("{}: {notice}.", model.name));
+                }
+                Ok(ReadyModel { model: model.clone(), about })
+            }
+            Err(error) => {
+                tracing::warn!(model = model.id, %error, "the model does not load");
+                Err(error)
+            }
+        };
+        {
+            let mut state = self.state();
+            let loaded = match &outcome {
+                Ok(ready) => {
+                    state.loaded = Some(Loaded { id: model.id.clone(), about: ready.about.clone() });
+                    ModelState::Ready
+                }
+                Err(error) => ModelState::Failed(error.clone()),
+            };
+            state.states.insert(model.id, loaded);
+        }
+        self.changed(Change::Models);
+        self.changed(Change::Notices);
+        self.changed(Change::About);
+        outcome
+    }
+
+    /// Notes that the model is gone, after a crash.
+    pub(crate) fn lost(&self, error: &Error) {
+        let mut state = self.state();
+        if let Some(loaded) = state.loaded.take() {
+            state.states.insert(loaded.id, ModelState::Failed(error.clone()));
+        }
+        drop(state);
+        self.changed(Change::Models);
+    }
+
+    /// How models are loaded on this machine.
+    ///
+    /// # Errors
+    /// [`Error::LibraryMissing`].
+    pub fn load_options(&self) -> Result<LoadOptions> {
+        let library: PathBuf = self.0.directories.library()?;
+        let state = self.state();
+        Ok(LoadOptions {
+            threads: Some(state.settings.threads.unwrap_or_else(system::threads)),
+            execution_provider: state.settings.execution_provider,
+            cache_window: state.settings.cache_window,
+            ..LoadOptions::with_library(library)
+        })
+    }
+
+    fn save(&self, settings: &Settings) {
+        match settings.save(&self.0.directories.settings()) {
+            Ok(()) => self.0.notices.clear("settings"),
+            Err(error) => {
+                self.0.notices.add(
+                    Severity::Warning,
+                    "settings",
+                    format!("Your choice of model is in use and could not be saved: {error}."),
+                );
+            }
+        }
+        self.changed(Change::Notices);
+    }
+
+    fn changed(&self, change: Change) {
+        // Without listeners there is nobody to tell.
+        self.0.changes.send(change).ok();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,90 @@
+//! The user's settings: one JSON file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use engine::onnx::ExecutionProviderChoice;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What the user chose. Every field has a default, so that files of other versions can be read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// The model that answers; `None` takes the built-in one.
+    pub model: Option<String>,
+    pub execution_provider: ExecutionProviderChoice,
+    /// Threads inside one operator; `None` takes the machine's performance cores.
+    pub threads: Option<usize>,
+    /// The most KV rows of a session; `None` takes the model's context.
+    pub cache_window: Option<usize>,
+    /// What this version does not know, kept for the one that wrote it.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Settings {
+    /// Reads the settings. A missing file gives the defaults; a damaged one too, with a sentence that
+    /// says so, and stays beside under another name.
+    pub fn open(path: &Path) -> (Self, Option<String>) {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Self::default(), None),
+            Err(error) => {
+                let notice = format!(
+                    "The settings in `{}` cannot be read: {error}. Defaults are in use.",
+                    path.display()
+                );
+                return (Self::default(), Some(notice));
+            }
+        };
+        match serde_json::from_slice(&text) {
+            Ok(settings) => (settings, None),
+            Err(error) => {
+                let aside = path.with_extension("damaged.json");
+                let kept = std::fs::rename(path, &aside).map_or_else(|_| path.to_path_buf(), |()| aside);
+                let notice = format!(
+                    "The settings were damaged ({error}) and are kept in `{}`. Defaults are in use.",
+                    kept.display()
+                );
+                (Self::default(), Some(notice))
+            }
+        }
+    }
+
+    /// Writes the settings: whole and renamed into place, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::DataFolder`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        let failed = |error: std::io::Error| Error::DataFolder {
+            path: folder.to_path_buf(),
+            full: error.kind() == std::io::ErrorKind::StorageFull,
+            reason: error.to_string(),
+        };
+        let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        file.write_all(&text).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// Makes the data folder and finds out whether it can be written, before anything depends on it.
+///
+/// # Errors
+/// [`Error::DataFolder`] says why not.
+pub(crate) fn check_data_folder(folder: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| Error::DataFolder {
+        path: PathBuf::from(folder),
+        full: error.kind() == std::io::ErrorKind::StorageFull,
+        reason: error.to_string(),
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The models on this machine: those that the user installed and those that the application brings.
+
+use std::path::{Path, PathBuf};
+
+use engine::{ModelConfig, find_graph};
+use serde::{Deserialize, Serialize};
+
+use crate::directories::AppDirs;
+use crate::error::{Error, Result};
+
+/// A model folder as it crosses the inference boundary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFolder {
+    pub id: String,
+    pub path: PathBuf,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ModelSource {
+    /// The application brings it.
+    BuiltIn,
+    /// It lies in the user data folder, or was named by its path.
+    Installed,
+}
+
+/// A model that can be chosen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InstalledModel {
+    pub id: String,
+    pub name: String,
+    pub source: ModelSource,
+    pub folder: PathBuf,
+    /// Weights, computed from the dimensions in `config.json`; `None` where they do not tell.
+    pub parameters: Option<u64>,
+    /// Bytes of all files.
+    pub size: u64,
+    pub context_length: Option<usize>,
+    /// One sentence for an empty conversation.
+    pub introduction: Option<String>,
+    /// Questions to begin with.
+    pub suggestions: Vec<String>,
+}
+
+impl InstalledModel {
+    /// What the inference side is told.
+    pub fn model_folder(&self) -> ModelFolder {
+        ModelFolder { id: self.id.clone(), path: self.folder.clone() }
+    }
+}
+
+/// How a model presents itself: `hearth.json` in its folder.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Presentation {
+    name: Option<String>,
+    introduction: Option<String>,
+    suggestions: Vec<String>,
+}
+
+const PRESENTATION: &str = "hearth.json";
+
+/// Finds models.
+#[derive(Debug, Clone)]
+pub struct ModelStore {
+    installed: PathBuf,
+    resources: Vec<PathBuf>,
+}
+
+impl ModelStore {
+    /// The models of these folders.
+    pub fn new(directories: &AppDirs) -> Self {
+        Self { installed: directories.models(), resources: directories.resources.clone() }
+    }
+
+    /// Every model, the built-in ones first. Damaged ones are listed too: they fail by name when chosen.
+    pub fn models(&self) -> Vec<InstalledModel> {
+        let mut models: Vec<InstalledModel> = Vec::new();
+        for folder in &self.resources {
+            // A build finds its own resources and those of its checkout: the first of a name counts.
+            let found = folders(folder).into_iter().filter_map(|path| read(&path, ModelSource::BuiltIn));
+            for model in found {
+                if !models.iter().any(|known| known.id == model.id) {
+                    models.push(model);
+                }
+            }
+        }
+        for path in folders(&self.installed) {
+            if let Some(mut model) = read(&path, ModelSource::Installed) {
+                if models.iter().any(|known| known.id == model.id) {
+                    model.id = format!("installed/{}", model.id);
+                }
+                models.push(model);
+            }
+        }
+        models
+    }
+
+    /// The model called `id`, or the one in the folder of that path.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnknown`] names those that there are.
+    pub fn find(&self, id: &str) -> Result<InstalledModel> {
+        let mut models = self.models();
+        if let Some(index) = models.iter().position(|model| model.id == id) {
+            return Ok(models.swap_remove(index));
+        }
+        let path = Path::new(id);
+        if path.is_dir()
+            && let Ok(path) = std::path::absolute(path)
+        {
+            let name = file_name(&path);
+            return Ok(read(&path, ModelSource::Installed).unwrap_or_else(|| bare(&path, name)));
+        }
+        let known = models.iter().map(|model| format!("`{}`", model.id)).collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "none is installed".into() } else { format!("there are {known}") };
+        Err(Error::ModelUnknown { id: id.to_owned(), known })
+    }
+
+    /// The model to begin with: the one called `preferred` if it is there, else the first.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`].
+    pub fn preferred(&self, preferred: Option<&str>) -> Result<InstalledModel> {
+        let mut models = self.models();
+        if models.is_empty() {
+            return Err(Error::NoModel { folder: self.installed.clone() });
+        }
+        let index = models.iter().position(|model| Some(model.id.as_str()) == preferred).unwrap_or(0);
+        Ok(models.swap_remove(index))
+    }
+}
+
+/// The folders in `folder`, by name. Hidden ones hold what is not finished.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && !file_name(path).starts_with('.'))
+        .collect();
+    found.sort();
+    found
+}
+
+/// A folder is a model if anything in it says so: a graph, a configuration, a tokenizer. One that lost its
+/// graph is shown, so that its error can be.
+fn read(path: &Path, source: ModelSource) -> Option<InstalledModel> {
+    let config = ModelConfig::read(path).unwrap_or_default();
+    let marks = ["config.json", "genai_config.json", "tokenizer.json"];
+    if find_graph(path, &config).is_err() && !marks.iter().any(|mark| path.join(mark).is_file()) {
+        return None;
+    }
+    let presentation: Presentation = std::fs::read(path.join(PRESENTATION))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let id = file_name(path);
+    Some(InstalledModel {
+        name: presentation.name.unwrap_or_else(|| id.clone()),
+        source,
+        parameters: config.parameters(),
+        size: size(path, 0),
+        context_length: config.context_length,
+        introduction: presentation.introduction,
+        suggestions: presentation.suggestions,
+        folder: path.to_path_buf(),
+        id,
+    })
+}
+
+fn bare(path: &Path, name: String) -> InstalledModel {
+    InstalledModel {
+        id: name.clone(),
+        name,
+        source: ModelSource::Installed,
+        folder: path.to_path_buf(),
+        parameters: None,
+        size: size(path, 0),
+        context_length: None,
+        introduction: None,
+        suggestions: Vec::new(),
+    }
+}
+
+fn size(folder: &Path, depth: usize) -> u64 {
+    const DEEPEST: usize = 4;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            Ok(metadata) if metadata.is_dir() && depth < DEEPEST => size(&entry.path(), depth + 1),
+            _ => 0,
+        })
+        .sum()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
