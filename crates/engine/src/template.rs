@@ -207,8 +207,12 @@ impl Inner {
     }
 }
 
+/// The language's error with the file and line where it arose, and its cause where it has one.
 fn failure(origin: &str, what: &str, error: minijinja::Error) -> Error {
     let line = error.line().map(|line| format!(" at line {line}")).unwrap_or_default();
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    Error::Template { reason: format!("`{origin}` {what}{line}: {detail}"), source: Some(Box::new(error)) }
+    let mut detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if let Some(cause) = std::error::Error::source(&error) {
+        detail = format!("{detail}: {cause}");
+    }
+    Error::Template { reason: format!("`{origin}` {what}{line}: {detail}"), source: None }
 }

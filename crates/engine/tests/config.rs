@@ -1,5 +1,7 @@
 //! Configuration files as found in the wild, and mutated ones.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 mod fixtures;
 
 use std::fs;

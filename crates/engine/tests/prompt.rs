@@ -1,5 +1,7 @@
 //! Prompts: what is encoded as what, and what keeps its ids.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 mod fixtures;
 
 use std::collections::BTreeMap;

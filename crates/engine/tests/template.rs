@@ -236,6 +236,14 @@ fn checks_of_size_change_nothing_that_is_printed() {
 }
 
 #[test]
+fn a_template_that_prints_too_much_is_told_so() {
+    let error =
+        render("{% for i in range(90000) %}{{ 'twenty-five characters...' }}{% endfor %}", &json!({}))
+            .unwrap_err();
+    assert!(error.to_string().contains("prints too much"), "{error}");
+}
+
+#[test]
 fn a_conversation_of_two_thousand_messages_renders() {
     let Some(fixtures) = fixtures() else { return };
     let turn = [Message::user("Name a colour"), Message::assistant("Blue, if you ask me.")];
@@ -302,7 +310,7 @@ fn hostile_templates_end_in_an_error() {
         let context = json!({"messages": [{"role": "user", "content": "hi"}]});
         let shown: String = bomb.chars().take(80).collect();
         match render(&bomb, &context) {
-            Err(Error::Template { .. }) => {}
+            Err(Error::Template { reason, .. }) => assert!(reason.len() < 1_000, "{shown}: {reason}"),
             other => panic!("{shown}: {:?}", other.map(|text| text.len())),
         }
     }

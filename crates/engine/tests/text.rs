@@ -1,5 +1,7 @@
 //! Ids to text while they are generated.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 mod fixtures;
 
 use engine::{Piece, TextStream, Tokenizer};

@@ -1,5 +1,7 @@
 //! Text to ids and back, with published tokenizers.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 mod fixtures;
 
 use std::fs;
