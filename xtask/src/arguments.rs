@@ -1,0 +1,214 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use crate::error::{Error, Result};
+
+const HELP: &str = "\
+The commands of Hearth's workspace. All of them may be repeated; what is done is skipped.
+
+cargo xtask setup
+    Installs what building needs: system packages (Debian, Ubuntu), the interface's packages, the ONNX
+    Runtime library. HEARTH_ONNXRUNTIME=/path/to/library takes that library instead.
+
+cargo xtask run [-- ARGUMENTS]
+    Sets up, builds for release and starts the window; without a display, the terminal chat.
+    What follows `--` goes to the program.
+
+cargo xtask test [--only CHECK...] [--list]
+    Sets up and runs every check in order, or only those named; --list names them.
+
+cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N] [--threads N] [--rounds N]
+                  [--peers PYTHON --peers-script FILE [--peers-models FOLDER]]
+    Measures `hearth bench` on the model folders, round by round in turn with the script of other
+    programs, and prints the medians as a table. Without --models: the built-in model.";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Task {
+    Help(&'static str),
+    Setup,
+    Run { program_arguments: Vec<OsString> },
+    Test(Selection),
+    Bench(BenchPlan),
+}
+
+/// Which checks to run.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Selection {
+    /// Names of checks; none means all.
+    pub(crate) only: Vec<String>,
+    /// Name the checks instead of running them.
+    pub(crate) list: bool,
+}
+
+/// What to measure; lengths in tokens.
+#[derive(Debug, PartialEq)]
+pub(crate) struct BenchPlan {
+    /// Model folders; none means the built-in model.
+    pub(crate) models: Vec<PathBuf>,
+    pub(crate) prompt: usize,
+    pub(crate) new: usize,
+    pub(crate) depth: usize,
+    /// `None` leaves the number to the program.
+    pub(crate) threads: Option<usize>,
+    pub(crate) rounds: usize,
+    pub(crate) peers: Option<Peers>,
+}
+
+/// A script that measures other programs on the same models.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Peers {
+    pub(crate) python: PathBuf,
+    pub(crate) script: PathBuf,
+    /// The folder of the model folders; `None` takes the one that holds the first model.
+    pub(crate) models: Option<PathBuf>,
+}
+
+impl Default for BenchPlan {
+    fn default() -> Self {
+        Self { models: Vec::new(), prompt: 256, new: 64, depth: 0, threads: None, rounds: 3, peers: None }
+    }
+}
+
+impl Task {
+    /// # Errors
+    /// [`Error::Usage`] names the argument that cannot be understood.
+    pub(crate) fn parse(mut parser: Parser) -> Result<Self> {
+        let task = Self::parse_words(&mut parser);
+        task.map_err(|error| Error::Usage(format!("{error}\n`cargo xtask --help` shows the usage")))
+    }
+
+    fn parse_words(parser: &mut Parser) -> std::result::Result<Self, lexopt::Error> {
+        let Some(first) = parser.next()? else { return Ok(Self::Help(HELP)) };
+        let name = match first {
+            Arg::Value(name) => name.string()?,
+            Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help(HELP)),
+            other => return Err(other.unexpected()),
+        };
+        match name.as_str() {
+            "help" => Ok(Self::Help(HELP)),
+            "setup" => parser.next()?.map_or(Ok(Self::Setup), help_or_unexpected),
+            "run" => parse_run(parser),
+            "test" => parse_test(parser),
+            "bench" => parse_bench(parser),
+            _ => Err(format!("unknown command `{name}`").into()),
+        }
+    }
+}
+
+fn help_or_unexpected(argument: Arg<'_>) -> std::result::Result<Task, lexopt::Error> {
+    match argument {
+        Arg::Short('h') | Arg::Long("help") => Ok(Task::Help(HELP)),
+        other => Err(other.unexpected()),
+    }
+}
+
+fn parse_run(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
+    let mut rest = parser.raw_args()?;
+    let program_arguments = match rest.next() {
+        None => Vec::new(),
+        Some(word) if word == "--" => rest.collect(),
+        Some(word) if word == "-h" || word == "--help" => return Ok(Task::Help(HELP)),
+        Some(word) => {
+            let word = word.to_string_lossy();
+            return Err(
+                format!("`{word}` is no option of `run`; arguments of the program follow `--`").into()
+            );
+        }
+    };
+    Ok(Task::Run { program_arguments })
+}
+
+fn parse_test(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
+    let mut selection = Selection::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("list") => selection.list = true,
+            Arg::Long("only") => {
+                for value in parser.values()? {
+                    selection.only.push(value.string()?);
+                }
+            }
+            other => return help_or_unexpected(other),
+        }
+    }
+    Ok(Task::Test(selection))
+}
+
+fn parse_bench(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
+    let mut plan = BenchPlan::default();
+    let (mut python, mut script, mut peers_models) = (None, None, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("models") => plan.models.extend(parser.values()?.map(PathBuf::from)),
+            Arg::Long("prompt") => plan.prompt = parser.value()?.parse()?,
+            Arg::Long("new") => plan.new = parser.value()?.parse()?,
+            Arg::Long("depth") => plan.depth = parser.value()?.parse()?,
+            Arg::Long("threads") => plan.threads = Some(parser.value()?.parse()?),
+            Arg::Long("rounds") => plan.rounds = parser.value()?.parse()?,
+            Arg::Long("peers") => python = Some(parser.value()?.into()),
+            Arg::Long("peers-script") => script = Some(parser.value()?.into()),
+            Arg::Long("peers-models") => peers_models = Some(parser.value()?.into()),
+            other => return help_or_unexpected(other),
+        }
+    }
+    if plan.rounds == 0 {
+        return Err("`--rounds` must be at least 1".into());
+    }
+    plan.peers = match (python, script, peers_models) {
+        (Some(python), Some(script), models) => Some(Peers { python, script, models }),
+        (None, None, None) => None,
+        _ => return Err("`--peers` and `--peers-script` go together".into()),
+    };
+    Ok(Task::Bench(plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Task> {
+        Task::parse(Parser::from_args(words.split_whitespace()))
+    }
+
+    #[test]
+    fn what_follows_the_two_dashes_goes_to_the_program_untouched() {
+        let task = parse("run -- --model ember -- --list").unwrap();
+        let expected = ["--model", "ember", "--", "--list"].map(OsString::from).to_vec();
+        assert_eq!(task, Task::Run { program_arguments: expected });
+        assert_eq!(parse("run").unwrap(), Task::Run { program_arguments: Vec::new() });
+    }
+
+    #[test]
+    fn an_argument_that_nobody_reads_is_refused() {
+        for words in
+            ["walk", "setup now", "run --model ember", "test --fast", "test format", "bench --rounds 0"]
+        {
+            assert!(matches!(parse(words), Err(Error::Usage(_))), "`{words}` was accepted");
+        }
+    }
+
+    #[test]
+    fn several_checks_may_be_named_at_once_or_one_by_one() {
+        let expected = Selection { only: vec!["format".into(), "lint".into()], list: false };
+        assert_eq!(parse("test --only format lint").unwrap(), Task::Test(expected));
+        let expected = Selection { only: vec!["format".into(), "lint".into()], list: true };
+        assert_eq!(parse("test --only format --only lint --list").unwrap(), Task::Test(expected));
+    }
+
+    #[test]
+    fn peers_need_an_interpreter_and_a_script() {
+        assert!(matches!(parse("bench --peers python3"), Err(Error::Usage(_))));
+        let Task::Bench(plan) = parse("bench --models a b --peers p --peers-script s --threads 2").unwrap()
+        else {
+            panic!("not a measurement");
+        };
+        assert_eq!(plan.models, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(plan.peers, Some(Peers { python: "p".into(), script: "s".into(), models: None }));
+        assert_eq!(plan.threads, Some(2));
+    }
+}

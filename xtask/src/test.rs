@@ -1,0 +1,168 @@
+//! `test`: every check, the cheap ones first, up to the first that fails.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::arguments::Selection;
+use crate::command::Program;
+use crate::error::{Error, Result};
+use crate::workspace::Workspace;
+use crate::{interface, print, runtime, system, window_test};
+
+/// How a check ended that did not fail.
+pub(crate) enum Outcome {
+    Passed,
+    /// It cannot run on this machine, and why.
+    Skipped(&'static str),
+}
+
+struct Check {
+    name: &'static str,
+    what: &'static str,
+    perform: fn(&Workspace) -> Result<Outcome>,
+}
+
+/// Each check makes ready what it needs itself, so any of them can run alone.
+const CHECKS: [Check; 8] = [
+    Check { name: "format", what: "the formatting of the Rust sources", perform: check_format },
+    Check {
+        name: "interface-lint",
+        what: "the lints and the formatting of the interface",
+        perform: |workspace| interface_script(workspace, "lint"),
+    },
+    Check {
+        name: "interface-types",
+        what: "the types of the interface",
+        perform: |workspace| interface_script(workspace, "check"),
+    },
+    Check {
+        name: "interface-tests",
+        what: "the unit tests of the interface",
+        perform: |workspace| interface_script(workspace, "test"),
+    },
+    Check { name: "interface-build", what: "the build of the interface", perform: build_interface },
+    Check { name: "lint", what: "the lints of the Rust sources", perform: check_lints },
+    Check { name: "rust-tests", what: "every Rust test", perform: run_rust_tests },
+    Check { name: "window", what: "the real window, end to end", perform: window_test::run },
+];
+
+/// Runs the selected checks and prints how long each took.
+///
+/// # Errors
+/// [`Error::Check`] names the first check that failed, after its own error was printed;
+/// [`Error::Usage`] for a name that no check has.
+pub(crate) fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
+    let checks = selected(&selection.only)?;
+    if selection.list {
+        checks.iter().for_each(|check| print::text(&format!("{:16} {}", check.name, check.what)));
+        return Ok(());
+    }
+    let mut summary = Vec::new();
+    let begin = Instant::now();
+    for check in checks {
+        print::step(&format!("Checking {} ({})", check.what, check.name));
+        let begin = Instant::now();
+        let outcome = (check.perform)(workspace);
+        let taken = begin.elapsed();
+        match outcome {
+            Ok(Outcome::Passed) => summary.push(line(check.name, taken, "passed")),
+            Ok(Outcome::Skipped(reason)) => {
+                print::text(&format!("Skipped: {reason}"));
+                summary.push(line(check.name, taken, &format!("skipped: {reason}")));
+            }
+            Err(error) => {
+                print::failure(&error);
+                summary.push(line(check.name, taken, "FAILED"));
+                print_summary(&summary, begin.elapsed());
+                return Err(Error::Check(check.name));
+            }
+        }
+    }
+    print_summary(&summary, begin.elapsed());
+    Ok(())
+}
+
+fn selected(names: &[String]) -> Result<Vec<&'static Check>> {
+    if let Some(unknown) = names.iter().find(|name| CHECKS.iter().all(|check| check.name != **name)) {
+        let known = CHECKS.map(|check| check.name).join(", ");
+        return Err(Error::Usage(format!("there is no check `{unknown}`; there are: {known}")));
+    }
+    Ok(CHECKS
+        .iter()
+        .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
+        .collect())
+}
+
+fn line(name: &str, taken: Duration, outcome: &str) -> String {
+    format!("{name:16} {:>12}  {outcome}", print::duration(taken))
+}
+
+fn print_summary(lines: &[String], taken: Duration) {
+    print::text("");
+    lines.iter().for_each(|line| print::text(line));
+    print::text(&format!("{:16} {:>12}", "all", print::duration(taken)));
+}
+
+fn check_format(workspace: &Workspace) -> Result<Outcome> {
+    Program::cargo().arguments(["fmt", "--all", "--check"]).folder(workspace.root()).run()?;
+    Ok(Outcome::Passed)
+}
+
+fn interface_script(workspace: &Workspace, name: &str) -> Result<Outcome> {
+    interface::ensure_packages(workspace)?;
+    interface::script(&workspace.interface(), name)?;
+    Ok(Outcome::Passed)
+}
+
+fn build_interface(workspace: &Workspace) -> Result<Outcome> {
+    interface::ensure_built(workspace)?;
+    Ok(Outcome::Passed)
+}
+
+fn check_lints(workspace: &Workspace) -> Result<Outcome> {
+    prepare_rust(workspace)?;
+    Program::cargo()
+        .arguments(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+        .folder(workspace.root())
+        .run()?;
+    Ok(Outcome::Passed)
+}
+
+fn run_rust_tests(workspace: &Workspace) -> Result<Outcome> {
+    let library = prepare_rust(workspace)?;
+    Program::cargo()
+        .arguments(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .folder(workspace.root())
+        .variable(runtime::VARIABLE, library)
+        .run()?;
+    Ok(Outcome::Passed)
+}
+
+/// The whole workspace compiles only with the web view's libraries and a built interface to embed.
+pub(crate) fn prepare_rust(workspace: &Workspace) -> Result<PathBuf> {
+    system::ensure(&[system::WINDOW])?;
+    interface::ensure_built(workspace)?;
+    runtime::ensure(workspace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str]) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        selected(&only).unwrap().iter().map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn named_checks_run_in_their_fixed_order_and_no_name_means_all() {
+        assert_eq!(names(&["window", "format"]), ["format", "window"]);
+        assert_eq!(names(&[]), CHECKS.map(|check| check.name));
+    }
+
+    #[test]
+    fn an_unknown_check_is_refused_before_any_check_runs() {
+        let refused = selected(&["format".to_owned(), "everything".to_owned()]);
+        assert!(matches!(refused, Err(Error::Usage(message)) if message.contains("everything")));
+    }
+}
