@@ -18,8 +18,9 @@ cargo xtask run [-- ARGUMENTS]
     Sets up, builds for release and starts the window; without a display, the terminal chat.
     What follows `--` goes to the program.
 
-cargo xtask test [--only CHECK...] [--list]
-    Sets up and runs every check in order, or only those named; --list names them.
+cargo xtask test [--only CHECK...] [--list] [--screenshots]
+    Sets up and runs every check in order, or only those named; --list names them. --screenshots leaves a
+    picture of each state of the window in ui/screenshots.
 
 cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N] [--threads N] [--rounds N]
                   [--peers PYTHON --peers-script FILE [--peers-models FOLDER]]
@@ -43,6 +44,8 @@ pub(crate) struct Selection {
     pub(crate) only: Vec<String>,
     /// Name the checks instead of running them.
     pub(crate) list: bool,
+    /// Keep pictures of the window.
+    pub(crate) screenshots: bool,
 }
 
 /// What to measure; lengths in tokens.
@@ -128,6 +131,7 @@ fn parse_test(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("list") => selection.list = true,
+            Arg::Long("screenshots") => selection.screenshots = true,
             Arg::Long("only") => {
                 for value in parser.values()? {
                     selection.only.push(value.string()?);
@@ -194,9 +198,10 @@ mod tests {
 
     #[test]
     fn several_checks_may_be_named_at_once_or_one_by_one() {
-        let expected = Selection { only: vec!["format".into(), "lint".into()], list: false };
+        let expected = Selection { only: vec!["format".into(), "lint".into()], ..Selection::default() };
         assert_eq!(parse("test --only format lint").unwrap(), Task::Test(expected));
-        let expected = Selection { only: vec!["format".into(), "lint".into()], list: true };
+        let expected =
+            Selection { only: vec!["format".into(), "lint".into()], list: true, ..Selection::default() };
         assert_eq!(parse("test --only format --only lint --list").unwrap(), Task::Test(expected));
     }
 

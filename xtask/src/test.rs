@@ -19,31 +19,47 @@ pub(crate) enum Outcome {
 struct Check {
     name: &'static str,
     what: &'static str,
-    perform: fn(&Workspace) -> Result<Outcome>,
+    perform: fn(&Workspace, &Selection) -> Result<Outcome>,
 }
 
 /// Each check makes ready what it needs itself, so any of them can run alone.
 const CHECKS: [Check; 8] = [
-    Check { name: "format", what: "the formatting of the Rust sources", perform: check_format },
+    Check {
+        name: "format",
+        what: "the formatting of the Rust sources",
+        perform: |workspace, _| check_format(workspace),
+    },
     Check {
         name: "interface-lint",
         what: "the lints and the formatting of the interface",
-        perform: |workspace| interface_script(workspace, "lint"),
+        perform: |workspace, _| interface_script(workspace, "lint"),
     },
     Check {
         name: "interface-types",
         what: "the types of the interface",
-        perform: |workspace| interface_script(workspace, "check"),
+        perform: |workspace, _| interface_script(workspace, "check"),
     },
     Check {
         name: "interface-tests",
         what: "the unit tests of the interface",
-        perform: |workspace| interface_script(workspace, "test"),
+        perform: |workspace, _| interface_script(workspace, "test"),
     },
-    Check { name: "interface-build", what: "the build of the interface", perform: build_interface },
-    Check { name: "lint", what: "the lints of the Rust sources", perform: check_lints },
-    Check { name: "rust-tests", what: "every Rust test", perform: run_rust_tests },
-    Check { name: "window", what: "the real window, end to end", perform: window_test::run },
+    Check {
+        name: "interface-build",
+        what: "the build of the interface",
+        perform: |workspace, _| build_interface(workspace),
+    },
+    Check {
+        name: "lint",
+        what: "the lints of the Rust sources",
+        perform: |workspace, _| check_lints(workspace),
+    },
+    Check { name: "rust-tests", what: "every Rust test", perform: |workspace, _| run_rust_tests(workspace) },
+    Check {
+        name: "window",
+        what: "the real window, end to end",
+        perform: |workspace, selection| window_test::run(workspace, selection.screenshots),
+    },
 ];
 
 /// Runs the selected checks and prints how long each took.
@@ -62,7 +78,7 @@ pub(crate) fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
     for check in checks {
         print::step(&format!("Checking {} ({})", check.what, check.name));
         let begin = Instant::now();
-        let outcome = (check.perform)(workspace);
+        let outcome = (check.perform)(workspace, selection);
         let taken = begin.elapsed();
         match outcome {
             Ok(Outcome::Passed) => summary.push(line(check.name, taken, "passed")),

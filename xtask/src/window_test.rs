@@ -11,11 +11,11 @@ use crate::test::{Outcome, prepare_rust};
 use crate::workspace::Workspace;
 use crate::{interface, print, runtime, system};
 
-/// Builds the window and runs the test on it.
+/// Builds the window and runs the test on it; with `screenshots` it leaves pictures in `ui/screenshots`.
 ///
 /// # Errors
 /// What could not be made ready, and [`Error::Command`] if a scenario fails.
-pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace, screenshots: bool) -> Result<Outcome> {
     if cfg!(target_os = "macos") {
         return Ok(Outcome::Skipped("macOS offers no WebDriver for the web view inside an application"));
     }
@@ -43,6 +43,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
         .variable(runtime::VARIABLE, library);
     if let Some(display) = &display {
         scenarios = scenarios.variable("DISPLAY", &display.name).variable("GDK_BACKEND", "x11");
+    }
+    if screenshots {
+        scenarios = scenarios.variable("HEARTH_SCREENSHOTS", workspace.interface().join("screenshots"));
     }
     scenarios.run()?;
     Ok(Outcome::Passed)

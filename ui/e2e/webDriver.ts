@@ -1,0 +1,86 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createWriteStream } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer, type AddressInfo } from "node:net";
+
+const START_TIMEOUT = 20_000;
+
+/** The web view's own WebDriver as a process; it starts the window and ends with it. */
+export class WebDriverServer {
+  private constructor(
+    readonly url: string,
+    private readonly process: ChildProcess,
+    private readonly log: string,
+  ) {}
+
+  /**
+   * Starts the driver with the environment that the window shall have.
+   *
+   * @param log file for what driver and window print
+   */
+  static async start(environment: NodeJS.ProcessEnv, log: string): Promise<WebDriverServer> {
+    const program = required("HEARTH_WEBDRIVER");
+    const port = await freePort();
+    const child = spawn(program, [`--port=${port}`], {
+      env: environment,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const output = createWriteStream(log, { flags: "a" });
+    child.stdout.pipe(output, { end: false });
+    child.stderr.pipe(output, { end: false });
+    const server = new WebDriverServer(`http://127.0.0.1:${port}`, child, log);
+    try {
+      await server.untilReady();
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+    return server;
+  }
+
+  /** What driver and window have printed so far. */
+  async printed(): Promise<string> {
+    return readFile(this.log, "utf8");
+  }
+
+  async stop(): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const ended = once(this.process, "exit");
+    this.process.kill();
+    await ended;
+  }
+
+  private async untilReady(): Promise<void> {
+    const end = Date.now() + START_TIMEOUT;
+    for (;;) {
+      if (this.process.exitCode !== null) {
+        throw new Error(`the driver ended at once:\n${await this.printed()}`);
+      }
+      try {
+        const answer = await fetch(`${this.url}/status`);
+        if (answer.ok) return;
+      } catch (error) {
+        if (Date.now() > end) throw new Error("the driver does not answer", { cause: error });
+      }
+      // It tells nobody when it listens, so it has to be asked again.
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+}
+
+/** The value of an environment variable that the scenarios cannot do without. */
+export function required(name: string): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run \`cargo xtask test --only window\``);
+  return value;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}

@@ -1,0 +1,246 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  Builder,
+  By,
+  Capabilities,
+  Key,
+  type WebDriver,
+  type WebElement,
+} from "selenium-webdriver";
+import { DataFolder } from "./dataFolder";
+import { required, WebDriverServer } from "./webDriver";
+
+/** Loading the built-in model takes about a second; a busy machine may need many times that. */
+const PATIENCE = 30_000;
+const POLL = 25;
+
+/** The names of `data-testid` in the interface. */
+export type Hook =
+  | "composer"
+  | "send"
+  | "stop"
+  | "reset"
+  | "picker"
+  | "picker-option"
+  | "message-list"
+  | "question"
+  | "reply"
+  | "divider"
+  | "status"
+  | "notice"
+  | "error"
+  | "suggestion"
+  | "continue"
+  | "retry"
+  | "copy"
+  | "details"
+  | "title";
+
+export type Options = {
+  /** Environment of the window, on top of what isolates it. */
+  environment?: Record<string, string>;
+};
+
+/** A running window of Hearth. */
+export class HearthWindow {
+  private open = true;
+
+  private constructor(
+    readonly driver: WebDriver,
+    private readonly server: WebDriverServer,
+  ) {}
+
+  /** Starts the window on a data folder and waits until it can be typed into. */
+  static async open(data: DataFolder, options: Options = {}): Promise<HearthWindow> {
+    const environment = await isolated(data, options.environment ?? {});
+    const server = await WebDriverServer.start(environment, join(data.base, "log.txt"));
+    try {
+      const driver = await new Builder()
+        .usingServer(server.url)
+        .withCapabilities(capabilities(required("HEARTH_WINDOW")))
+        .build();
+      const window = new HearthWindow(driver, server);
+      await window.find("composer");
+      return window;
+    } catch (error) {
+      const printed = await server.printed();
+      await server.stop();
+      throw new Error(`the window did not come up; it printed:\n${printed}`, { cause: error });
+    }
+  }
+
+  get isOpen(): boolean {
+    return this.open;
+  }
+
+  /** Ends the window as the window system does; nothing may depend on a longer farewell. */
+  async close(): Promise<void> {
+    if (!this.open) return;
+    this.open = false;
+    try {
+      await this.driver.quit();
+    } finally {
+      await this.server.stop();
+    }
+  }
+
+  /** The first element with this hook, as soon as it is there. */
+  async find(hook: Hook, attributes = ""): Promise<WebElement> {
+    return this.until(`\`${hook}${attributes}\` is shown`, async () => {
+      const [element] = await this.all(hook, attributes);
+      return element;
+    });
+  }
+
+  /** All elements with this hook that are there now. */
+  async all(hook: Hook, attributes = ""): Promise<WebElement[]> {
+    return this.driver.findElements(By.css(`[data-testid="${hook}"]${attributes}`));
+  }
+
+  /** The text of every element with this hook. */
+  async texts(hook: Hook): Promise<string[]> {
+    const elements = await this.all(hook);
+    return Promise.all(elements.map((element) => element.getText()));
+  }
+
+  /** Waits until `condition` gives something other than nothing or false, and returns that. */
+  async until<T>(what: string, condition: () => Promise<T | undefined | false>): Promise<T> {
+    const result = await this.driver.wait(
+      async () => {
+        try {
+          return await condition();
+        } catch (error) {
+          // The interface may replace an element between finding and reading it.
+          if (error instanceof Error && error.name === "StaleElementReferenceError") return false;
+          throw error;
+        }
+      },
+      PATIENCE,
+      `waited for: ${what}`,
+      POLL,
+    );
+    return result as T;
+  }
+
+  /** Types a message and sends it by the Enter key. */
+  async send(text: string): Promise<void> {
+    const composer = await this.find("composer");
+    await composer.sendKeys(text, Key.ENTER);
+  }
+
+  /** Sends a message and waits for the end of its reply; returns the reply's text. */
+  async ask(text: string): Promise<string> {
+    const before = (await this.all("reply")).length;
+    await this.send(text);
+    await this.replyEnds(before + 1);
+    return this.lastReply();
+  }
+
+  /** Waits until there are so many replies and none is being written any more. */
+  async replyEnds(count: number): Promise<void> {
+    await this.until(`reply ${count} ends`, async () => {
+      const replies = await this.all("reply");
+      const last = replies.at(-1);
+      if (replies.length < count || !last) return false;
+      return (await last.getAttribute("data-status")) !== "generating";
+    });
+  }
+
+  async lastReply(): Promise<string> {
+    return (await this.texts("reply")).at(-1) ?? "";
+  }
+
+  /** Opens the model picker and returns the option of this model. */
+  async option(model: string): Promise<WebElement> {
+    const attributes = `[data-model-id="${model}"]`;
+    if ((await this.all("picker-option")).length === 0) await (await this.find("picker")).click();
+    return this.find("picker-option", attributes);
+  }
+
+  /** Waits until the picker shows this model in this state, and closes the picker. */
+  async modelBecomes(model: string, state: string): Promise<void> {
+    await this.until(`model \`${model}\` is ${state}`, async () => {
+      const option = await this.option(model);
+      return (await option.getAttribute("data-state")) === state;
+    });
+    await this.driver.actions().sendKeys(Key.ESCAPE).perform();
+    await this.until("the picker is closed", async () => {
+      return (await this.all("picker-option")).length === 0;
+    });
+  }
+
+  async select(model: string): Promise<void> {
+    await (await this.option(model)).click();
+  }
+
+  /** Numbers of the status line: what stands before `word`, for example "1,204 reused". */
+  async statusNumber(word: string): Promise<number> {
+    return this.until(`the status line says how many tokens were ${word}`, async () => {
+      const text = (await this.texts("status")).join(" ");
+      const match = new RegExp(`(\\d[\\d.,\\s]*)\\s${word}`).exec(text);
+      return match?.[1] === undefined ? false : { tokens: Number(match[1].replace(/\D/g, "")) };
+    }).then(({ tokens }) => tokens);
+  }
+
+  /** Leaves a picture of the window where pictures are asked for. */
+  async picture(name: string): Promise<void> {
+    const folder = process.env["HEARTH_SCREENSHOTS"];
+    if (!folder) return;
+    await mkdir(folder, { recursive: true });
+    const picture = await this.driver.takeScreenshot();
+    await writeFile(join(folder, `${name}.png`), picture, "base64");
+  }
+}
+
+/**
+ * Starts the program once more, without a driver, on the same data folder and session bus.
+ *
+ * @returns its exit code
+ */
+export async function startAgain(data: DataFolder): Promise<number | null> {
+  const { TAURI_WEBVIEW_AUTOMATION: _, ...environment } = await isolated(data, {});
+  const second = spawn(required("HEARTH_WINDOW"), [], { env: environment, stdio: "ignore" });
+  const timeout = setTimeout(() => second.kill(), PATIENCE);
+  const [exitCode] = (await once(second, "exit")) as [number | null];
+  clearTimeout(timeout);
+  return exitCode;
+}
+
+/** An environment in which the window sees nothing of the user's files and settings. */
+async function isolated(
+  data: DataFolder,
+  more: Record<string, string>,
+): Promise<NodeJS.ProcessEnv> {
+  const folders: Record<string, string> = {};
+  for (const kind of ["CONFIG", "CACHE", "DATA", "STATE"]) {
+    const folder = join(data.base, `xdg-${kind.toLowerCase()}`);
+    await mkdir(folder, { recursive: true });
+    folders[`XDG_${kind}_HOME`] = folder;
+  }
+  return {
+    ...process.env,
+    ...folders,
+    HEARTH_DATA_DIR: data.path,
+    // Tauri lets its web view be driven only where this is set.
+    TAURI_WEBVIEW_AUTOMATION: "true",
+    // Figures and dates in the window follow the language of the system; the scenarios read English.
+    LC_ALL: "C.UTF-8",
+    LANGUAGE: "en",
+    ...more,
+  };
+}
+
+function capabilities(application: string): Capabilities {
+  return process.platform === "win32"
+    ? new Capabilities({
+        browserName: "webview2",
+        "ms:edgeOptions": { binary: application, args: [], webviewOptions: {} },
+      })
+    : new Capabilities({
+        browserName: "wry",
+        "webkitgtk:browserOptions": { binary: application, args: [] },
+      });
+}
