@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { afterAll, beforeAll, expect } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect } from "vitest";
 import { scenario } from "./scenario";
 import type { HearthWindow } from "./window";
 
@@ -20,6 +20,9 @@ beforeAll(async () => {
   // Proves that the count can fail: from outside the window the address answers.
   await fetch(`${address}/control`);
   expect(requests).toEqual(["GET /control"]);
+});
+
+beforeEach(() => {
   requests.length = 0;
 });
 
@@ -40,13 +43,10 @@ const REQUESTS: Record<string, string> = {
   script: "document.head.append(Object.assign(document.createElement('script'), { src: url }))",
   "style sheet":
     "document.head.append(Object.assign(document.createElement('link'), { rel: 'stylesheet', href: url }))",
-  prefetch:
-    "document.head.append(Object.assign(document.createElement('link'), { rel: 'prefetch', href: url }))",
   frame: "document.body.append(Object.assign(document.createElement('iframe'), { src: url }))",
   object: "document.body.append(Object.assign(document.createElement('object'), { data: url }))",
   video: "document.body.append(Object.assign(document.createElement('video'), { src: url }))",
   font: "new FontFace('probe', `url(${url})`).load().catch(() => {})",
-  worker: "new Worker(url)",
 };
 
 /** Ways by which a page goes elsewhere. */
