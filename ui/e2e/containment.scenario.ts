@@ -18,6 +18,7 @@ beforeAll(async () => {
   await once(server, "listening");
   address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   // Proves that the count can fail: from outside the window the address answers.
+  // eslint-disable-next-line no-restricted-syntax -- This request comes from the test, not from the window.
   await fetch(`${address}/control`);
   expect(requests).toEqual(["GET /control"]);
 });

@@ -37,13 +37,15 @@ export class DataFolder {
   }
 
   /** A model whose tokenizer is cut off in the middle. */
-  async addModelWithDamagedTokenizer(id: string): Promise<void> {
+  async addModelWithDamagedTokenizer(id: string): Promise<boolean> {
     await cutInHalf(join(await this.addModel(id), "tokenizer.json"));
+    return true;
   }
 
   /** A model whose graph is cut off in the middle, as an interrupted copy leaves it. */
-  async addModelWithTruncatedGraph(id: string): Promise<void> {
+  async addModelWithTruncatedGraph(id: string): Promise<boolean> {
     await cutInHalf(join(await this.addModel(id), "model.onnx"));
+    return true;
   }
 
   /**

@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import type { DataFolder } from "./dataFolder";
 import { scenario } from "./scenario";
 
-type Damage = { what: string; make: (data: DataFolder) => Promise<boolean | void>; names: RegExp };
+type Damage = { what: string; make: (data: DataFolder) => Promise<boolean>; names: RegExp };
 
 const DAMAGED_MODELS: Damage[] = [
   {
@@ -24,7 +24,7 @@ const DAMAGED_MODELS: Damage[] = [
 
 for (const { what, make, names } of DAMAGED_MODELS) {
   scenario(`${what} is said in the window and nothing is lost`, async ({ data, open }) => {
-    if ((await make(data)) === false) {
+    if (!(await make(data))) {
       if (process.env["CI"]) throw new Error("the fixtures are missing");
       console.log("skipped: the fixtures are not beside the project");
       return;

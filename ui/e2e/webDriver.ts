@@ -58,6 +58,7 @@ export class WebDriverServer {
         throw new Error(`the driver ended at once:\n${await this.printed()}`);
       }
       try {
+        // eslint-disable-next-line no-restricted-syntax -- This request comes from the test, not from the window.
         const answer = await fetch(`${this.url}/status`);
         if (answer.ok) return;
       } catch (error) {

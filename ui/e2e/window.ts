@@ -10,7 +10,7 @@ import {
   type WebDriver,
   type WebElement,
 } from "selenium-webdriver";
-import { DataFolder } from "./dataFolder";
+import type { DataFolder } from "./dataFolder";
 import { required, WebDriverServer } from "./webDriver";
 
 /** Loading the built-in model takes about a second; a busy machine may need many times that. */
@@ -55,7 +55,12 @@ export class HearthWindow {
 
   /** Starts the window on a data folder and waits until it can be typed into. */
   static async open(data: DataFolder, options: Options = {}): Promise<HearthWindow> {
-    const environment = await isolated(data, options.environment ?? {});
+    const environment = {
+      ...(await isolated(data)),
+      // Tauri lets its web view be driven only where this is set.
+      TAURI_WEBVIEW_AUTOMATION: "true",
+      ...options.environment,
+    };
     const server = await WebDriverServer.start(environment, join(data.base, "log.txt"));
     try {
       const driver = await new Builder()
@@ -201,8 +206,8 @@ export class HearthWindow {
  * @returns its exit code
  */
 export async function startAgain(data: DataFolder): Promise<number | null> {
-  const { TAURI_WEBVIEW_AUTOMATION: _, ...environment } = await isolated(data, {});
-  const second = spawn(required("HEARTH_WINDOW"), [], { env: environment, stdio: "ignore" });
+  const env = await isolated(data);
+  const second = spawn(required("HEARTH_WINDOW"), [], { env, stdio: "ignore" });
   const timeout = setTimeout(() => second.kill(), PATIENCE);
   const [exitCode] = (await once(second, "exit")) as [number | null];
   clearTimeout(timeout);
@@ -210,10 +215,7 @@ export async function startAgain(data: DataFolder): Promise<number | null> {
 }
 
 /** An environment in which the window sees nothing of the user's files and settings. */
-async function isolated(
-  data: DataFolder,
-  more: Record<string, string>,
-): Promise<NodeJS.ProcessEnv> {
+async function isolated(data: DataFolder): Promise<NodeJS.ProcessEnv> {
   const folders: Record<string, string> = {};
   for (const kind of ["CONFIG", "CACHE", "DATA", "STATE"]) {
     const folder = join(data.base, `xdg-${kind.toLowerCase()}`);
@@ -224,12 +226,9 @@ async function isolated(
     ...process.env,
     ...folders,
     HEARTH_DATA_DIR: data.path,
-    // Tauri lets its web view be driven only where this is set.
-    TAURI_WEBVIEW_AUTOMATION: "true",
     // Figures and dates in the window follow the language of the system; the scenarios read English.
     LC_ALL: "C.UTF-8",
     LANGUAGE: "en",
-    ...more,
   };
 }
 
