@@ -37,12 +37,11 @@ scenario("text appears before the reply has ended", async ({ open }) => {
   await recordReplies(window.driver);
   await window.ask("What can you do?");
   const moments = await recordedMoments(window.driver);
-  const written = moments
-    .filter(({ status }) => status === "generating")
-    .map(({ text }) => text.length);
-  const final = moments.at(-1);
-  expect(final?.status).not.toBe("generating");
-  const partial = written.filter((length) => length > 0 && length < (final?.text.length ?? 0));
+  const whole = await window.lastReply();
+  expect(moments.at(-1)).toEqual({ isBusy: false, text: whole });
+  const partial = moments.filter(
+    ({ isBusy, text }) => isBusy && text && text.length < whole.length,
+  );
   expect(partial, "the reply must be seen while it is incomplete").not.toHaveLength(0);
   await window.picture("finished reply");
 });
@@ -52,18 +51,19 @@ scenario("stopping keeps what was written and offers to continue", async ({ open
   await window.modelBecomes("ember", "ready");
   const whole = await window.ask("What can you do?");
   await recordReplies(window.driver, 10);
-  const stopped = await window.ask("What can you do?");
-  expect(stopped).toContain("Stopped");
-  const kept = stopped.split("Stopped")[0] ?? "";
-  expect(kept.trim().length).toBeGreaterThan(0);
+  const kept = await window.ask("What can you do?");
+  expect(await window.lastStatus()).toBe("cancelled");
+  expect(await (await window.all("reply")).at(-1)?.getText()).toContain("Stopped");
+  expect(kept).not.toBe("");
   expect(kept.length).toBeLessThan(whole.length);
   await window.picture("stopped reply");
 
   await (await window.find("continue")).click();
-  await window.until("the reply goes on", async () => {
-    const text = await window.lastReply();
-    return !text.includes("Stopped") && text.length > kept.trim().length;
+  await window.until("the reply goes on to its end", async () => {
+    return (await window.lastStatus()) === "endOfTurn";
   });
+  const continued = await window.lastReply();
+  expect(continued.length).toBeGreaterThan(kept.length);
   expect(await window.all("reply"), "the same reply goes on, no other begins").toHaveLength(2);
   await window.picture("continued reply");
 });
@@ -84,8 +84,7 @@ scenario("resetting the memory forgets what was told and leaves it readable", as
   expect(await window.ask("What is my name?")).toContain("Brindlo");
 
   await (await window.find("reset")).click();
-  const divider = await window.find("divider");
-  expect(await divider.getText()).toContain("Memory reset");
+  expect(await (await window.find("divider")).getText()).toContain("Memory reset");
   expect((await window.texts("question"))[0]).toContain("Brindlo");
   await window.picture("memory reset");
 

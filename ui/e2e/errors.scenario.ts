@@ -36,11 +36,10 @@ for (const { what, make, names } of DAMAGED_MODELS) {
     await composer.sendKeys("an unfinished thought");
 
     await window.select("damaged");
-    const error = await window.find("error");
-    expect(await error.getText()).toMatch(names);
+    expect(await window.errorText()).toMatch(names);
     await window.picture(`${what} chosen`);
     await window.modelBecomes("damaged", "failed");
-    expect((await window.texts("reply"))[0]).toBe(reply);
+    expect((await window.replies())[0]).toBe(reply);
     expect(await composer.getAttribute("value")).toBe("an unfinished thought");
 
     await window.select("ember");
@@ -53,8 +52,7 @@ for (const { what, make, names } of DAMAGED_MODELS) {
 scenario("a wrong library is said in the window and the draft stays", async ({ data, open }) => {
   const library = await data.fileThatIsNoLibrary();
   const window = await open({ environment: { HEARTH_ONNXRUNTIME: library } });
-  const error = await window.find("error");
-  expect(await error.getText()).toContain(library);
+  expect(await window.errorText()).toContain(library);
   await (await window.find("composer")).sendKeys("an unfinished thought");
   expect(await (await window.find("composer")).getAttribute("value")).toBe("an unfinished thought");
   await window.picture("wrong library");

@@ -14,7 +14,7 @@ scenario(
     await window.select("second");
     await window.modelBecomes("second", "ready");
     await window.modelBecomes("ember", "available");
-    expect((await window.texts("reply"))[0], "a switch loses no message").toBe(builtIn);
+    expect((await window.replies())[0], "a switch loses no message").toBe(builtIn);
     expect(await window.ask("What can you do?")).not.toBe("");
     await window.picture("switched model");
     await window.close();

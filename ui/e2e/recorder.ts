@@ -1,7 +1,7 @@
 import type { WebDriver } from "selenium-webdriver";
 
 /** A reply as it stood at one moment. */
-export type Moment = { status: string; text: string };
+export type Moment = { isBusy: boolean; text: string };
 
 /**
  * Records every state of the replies from now on, inside the page: a short reply is over before a driver
@@ -11,17 +11,17 @@ export type Moment = { status: string; text: string };
  */
 export async function recordReplies(driver: WebDriver, stopAt?: number): Promise<void> {
   await driver.executeScript((stopAt: number | null) => {
-    const moments: { status: string; text: string }[] = [];
+    const moments: { isBusy: boolean; text: string }[] = [];
     let stopped = false;
     const look = () => {
       const replies = document.querySelectorAll<HTMLElement>('[data-testid="reply"]');
       const reply = replies[replies.length - 1];
       if (!reply) return;
-      const status = reply.dataset["status"] ?? "";
-      const text = reply.innerText;
+      const isBusy = reply.ariaBusy === "true";
+      const text = reply.querySelector<HTMLElement>(".markdown")?.innerText ?? "";
       const last = moments[moments.length - 1];
-      if (last?.status !== status || last.text !== text) moments.push({ status, text });
-      if (stopAt !== null && !stopped && status === "generating" && text.length >= stopAt) {
+      if (last?.isBusy !== isBusy || last.text !== text) moments.push({ isBusy, text });
+      if (stopAt !== null && !stopped && isBusy && text.length >= stopAt) {
         const stop = document.querySelector<HTMLElement>('[data-testid="stop"]');
         stopped = stop !== null;
         stop?.click();
@@ -32,7 +32,7 @@ export async function recordReplies(driver: WebDriver, stopAt?: number): Promise
       childList: true,
       characterData: true,
       attributes: true,
-      attributeFilter: ["data-status"],
+      attributeFilter: ["aria-busy"],
     });
     Object.assign(window, { recordedMoments: moments });
   }, stopAt ?? null);

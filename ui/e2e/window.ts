@@ -150,12 +150,32 @@ export class HearthWindow {
       const replies = await this.all("reply");
       const last = replies.at(-1);
       if (replies.length < count || !last) return false;
-      return (await last.getAttribute("data-status")) !== "generating";
+      return (await last.getAttribute("aria-busy")) !== "true";
     });
   }
 
+  /** The text of every reply, without what the interface says about it. */
+  async replies(): Promise<string[]> {
+    const texts = (await this.all("reply")).map((reply) => reply.findElements(By.css(".markdown")));
+    const found = await Promise.all(texts);
+    return Promise.all(found.map(async ([text]) => (text ? text.getText() : "")));
+  }
+
   async lastReply(): Promise<string> {
-    return (await this.texts("reply")).at(-1) ?? "";
+    return (await this.replies()).at(-1) ?? "";
+  }
+
+  /** How the last reply ended: the name of the reason, or `failed`. */
+  async lastStatus(): Promise<string> {
+    const reply = (await this.all("reply")).at(-1);
+    return (await reply?.getAttribute("data-status")) ?? "";
+  }
+
+  /** The error that is shown, its technical details unfolded. */
+  async errorText(): Promise<string> {
+    const error = await this.find("error");
+    await error.findElement(By.css("summary")).click();
+    return error.getText();
   }
 
   /** Opens the model picker and returns the option of this model. */
