@@ -1,0 +1,61 @@
+import { type AppError, toAppError } from "../ipc/errors";
+import type { About, Ipc, Unsubscribe } from "../ipc";
+import { Chat } from "./chat.svelte";
+import { type Frames, screenFrames } from "./liveReply.svelte";
+import { Models } from "./models.svelte";
+import { Notices } from "./notices.svelte";
+
+/** The whole state of the window. */
+export class Application {
+  readonly ipc: Ipc;
+  readonly models: Models;
+  readonly notices: Notices;
+  readonly chat: Chat;
+  about = $state.raw<About | null>(null);
+  isOpen = $state(false);
+  /** Why the first snapshot could not be read. */
+  failure = $state.raw<AppError | null>(null);
+
+  constructor(ipc: Ipc, frames: Frames = screenFrames) {
+    this.ipc = ipc;
+    this.models = new Models(ipc);
+    this.notices = new Notices(ipc);
+    this.chat = new Chat(ipc, this.models, frames);
+  }
+
+  /** Follows the facts that the backend announces, until the returned function is called. */
+  follow(): Unsubscribe {
+    const subscriptions = [
+      this.ipc.onModelsChanged((change) => {
+        this.models.apply(change);
+        void this.chat.modelsChanged();
+      }),
+      this.ipc.onNoticesChanged((notices) => this.notices.apply(notices)),
+      this.ipc.onAboutChanged((about) => (this.about = about)),
+    ];
+    return () => {
+      for (const unsubscribe of subscriptions) unsubscribe();
+    };
+  }
+
+  /** Reads everything once. Call `follow` first, so that no change falls in between. */
+  async open(): Promise<void> {
+    this.failure = null;
+    try {
+      const snapshot = await this.ipc.snapshot();
+      this.models.apply({ models: snapshot.models, selectedModel: snapshot.selectedModel });
+      this.notices.apply(snapshot.notices);
+      this.about = snapshot.about;
+      this.chat.open(snapshot.conversation);
+      this.isOpen = true;
+    } catch (reason) {
+      this.failure = toAppError(reason);
+    }
+  }
+
+  /** Loads another model; a draft that waits for one goes out when it is ready. */
+  async selectModel(id: string): Promise<void> {
+    await this.models.select(id);
+    await this.chat.modelsChanged();
+  }
+}

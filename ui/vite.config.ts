@@ -1,0 +1,24 @@
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { svelteTesting } from "@testing-library/svelte/vite";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  plugins: [svelte(), svelteTesting()],
+  // Tauri prints compiler errors above Vite's output and expects the window's address to be fixed.
+  clearScreen: false,
+  server: { port: 5173, strictPort: true },
+  build: {
+    target: ["safari17", "chrome120"],
+    // The content security policy allows fonts from the application itself only, so none may become a data: address.
+    assetsInlineLimit: 0,
+    // The polyfill would be an inline script in all but name; every supported webview preloads modules itself.
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 800,
+  },
+  test: {
+    environment: "happy-dom",
+    include: ["src/**/*.test.ts"],
+    setupFiles: ["src/test/setup.ts"],
+    restoreMocks: true,
+  },
+});
