@@ -9,9 +9,7 @@ export interface LinkTarget {
 
 const LONGEST_ADDRESS = 8192;
 // Browsers drop some of these while parsing, so that what is read differs from what is opened.
-// eslint-disable-next-line no-control-regex -- control characters are exactly what is looked for
-const TREACHEROUS =
-  /[\u0000-\u0020\u007f-\u00a0\\]|[\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/u;
+const TREACHEROUS = /[\p{Cc}\p{Cf}\p{Z}\\]/u;
 
 /**
  * Checks an address that a model wrote. Only `https:`, `http:` and `mailto:` pass; a user name or

@@ -170,7 +170,12 @@ function table(node: mdast.Table, context: Context): Block {
     row.children.map((cell) => inlines(cell.children, context)),
   );
   const [head = [], ...body] = rows;
-  return { type: "table", align: node.align ?? [], head, rows: body };
+  // A row that is still being written has fewer cells; it is shown in its full width already.
+  const full = body.map((row) => [
+    ...row,
+    ...Array<Inline[]>(Math.max(0, head.length - row.length)).fill([]),
+  ]);
+  return { type: "table", align: node.align ?? [], head, rows: full };
 }
 
 function inlines(nodes: mdast.PhrasingContent[], context: Context): Inline[] {

@@ -38,8 +38,9 @@ export class Pieces {
   #inside: Inside = { type: "text" };
   #afterBlank = false;
 
-  /** Cuts `text`. Cheap where it continues the text of the last call. */
-  cut(text: string): Piece[] {
+  /** Cuts a text. Cheap where it continues the text of the last call. */
+  cut(written: string): Piece[] {
+    const text = written.includes("\r") ? written.replace(/\r\n?/gu, "\n") : written;
     if (!text.startsWith(this.#text)) this.#reset();
     this.#text = text;
     let end = text.indexOf("\n", this.#scanned);
@@ -49,10 +50,16 @@ export class Pieces {
       end = text.indexOf("\n", this.#scanned);
     }
     const growing = { start: this.#start, source: text.slice(this.#start) };
-    const definitions = this.#definitions.join("\n");
+    const definitions = [...this.#definitions, ...this.#lastDefinition()].join("\n");
     return [...this.#done, growing]
       .filter((piece) => piece.source.trim() !== "")
       .map((piece) => ({ ...piece, definitions: piece.source.includes("[") ? definitions : "" }));
+  }
+
+  /** The last line may be a definition without a line break behind it. */
+  #lastDefinition(): string[] {
+    const line = this.#text.slice(this.#scanned);
+    return this.#inside.type === "text" && DEFINITION.test(line) ? [line] : [];
   }
 
   #reset(): void {

@@ -31,11 +31,14 @@ function withoutHalfTable(source: string): string {
     return /^ {0,3}\|/u.test(line) && lines.slice(index).every((next) => /^ {0,3}\|/u.test(next));
   });
   if (first === -1) return source;
-  const rows = lines.length - first;
-  const delimiterRowDone =
-    rows > 2 ||
-    (rows === 2 && /^ {0,3}\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*$/u.test(lines[first + 1] ?? ""));
+  const [head = "", delimiter = "", ...rows] = lines.slice(first);
+  const isWhole = /^ {0,3}\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*$/u.test(delimiter);
+  const delimiterRowDone = rows.length > 0 || (isWhole && cells(delimiter) >= cells(head));
   return delimiterRowDone ? source : lines.slice(0, first).join("\n");
+}
+
+function cells(row: string): number {
+  return occurrences(row, /(?<!\\)\|/gu) - 1;
 }
 
 function occurrences(text: string, mark: RegExp): number {

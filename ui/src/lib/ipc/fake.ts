@@ -10,7 +10,6 @@ import {
   usage,
 } from "./fakeScenarios";
 import type {
-  About,
   ChatEvent,
   Draft,
   Entry,
@@ -134,7 +133,7 @@ export class FakeIpc implements Ipc {
     return () => this.#noticeListeners.delete(listener);
   }
 
-  onAboutChanged(_listener: (about: About) => void): Unsubscribe {
+  onAboutChanged(): Unsubscribe {
     return () => undefined;
   }
 

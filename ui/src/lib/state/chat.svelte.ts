@@ -1,3 +1,4 @@
+import { SvelteMap } from "svelte/reactivity";
 import { type AppError, toAppError } from "../ipc/errors";
 import type { ChatEvent, Conversation, Entry, Ipc, Reply } from "../ipc";
 import { Draft } from "./draft.svelte";
@@ -21,7 +22,7 @@ export class Chat {
   /** From pressing Send until the question is recorded. */
   isSending = $state(false);
   /** Seconds of thinking of the replies of this run, by id. */
-  thinkingSeconds = $state.raw<ReadonlyMap<string, number>>(new Map());
+  readonly thinkingSeconds = new SvelteMap<string, number>();
   readonly draft: Draft;
 
   #ipc: Ipc;
@@ -183,7 +184,7 @@ export class Chat {
   /** The result is the truth: it replaces whatever the preview showed. */
   async #finish(reply: Reply, live: LiveReply | null): Promise<void> {
     if (live !== null && live.thinkingSeconds > 0) {
-      this.thinkingSeconds = new Map(this.thinkingSeconds).set(reply.id, live.thinkingSeconds);
+      this.thinkingSeconds.set(reply.id, live.thinkingSeconds);
     }
     const known = this.entries.some((entry) => entry.id === reply.id);
     if (known || live !== null) this.#put({ type: "reply", ...reply });
