@@ -55,7 +55,7 @@ export class Application {
 
   /** Loads another model; a draft that waits for one goes out when it is ready. */
   async selectModel(id: string): Promise<void> {
-    await this.models.select(id);
+    this.chat.failure = await this.models.select(id);
     await this.chat.modelsChanged();
   }
 }

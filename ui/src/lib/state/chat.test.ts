@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import { AppError } from "../ipc/errors";
 import type { ScenarioName } from "../ipc/fakeScenarios";
 import { HandDrivenFrames, HandDrivenIpc, newReply, started } from "../../test/handDriven";
 import { Application } from "./application.svelte";
@@ -289,6 +290,31 @@ describe("the window as a whole", () => {
     await application.selectModel("phi-broken");
     expect(application.models.failure?.code).toBe("modelBroken");
     expect(application.models.selectedId).toBe("phi-broken");
+  });
+
+  test("a switch that the backend refuses leaves the model as it was and says why", async () => {
+    vi.spyOn(ipc, "selectModel").mockRejectedValue(new AppError({ code: "busy", message: "busy" }));
+    await application.selectModel("smollm2-135m");
+    expect(application.models.selectedId).toBe("ember");
+    expect(application.models.isReady).toBe(true);
+    expect(application.chat.failure?.code).toBe("busy");
+  });
+
+  test("a reply that was running before a reload is asked for until it has ended", async () => {
+    vi.useFakeTimers();
+    const snapshot = await ipc.snapshot();
+    const running = structuredClone(snapshot);
+    running.conversation.entries = [{ type: "reply", ...newReply({ text: "Hel" }) }];
+    const ended = structuredClone(snapshot);
+    ended.conversation.entries = [{ type: "reply", ...done }];
+    vi.spyOn(ipc, "snapshot").mockResolvedValueOnce(running).mockResolvedValue(ended);
+    const reloaded = new Application(ipc, frames);
+    await reloaded.open();
+    expect(reloaded.chat.isGenerating).toBe(true);
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(reloaded.chat.lastReply?.text).toBe("Hello, Ada.");
+    expect(reloaded.chat.isGenerating).toBe(false);
+    vi.useRealTimers();
   });
 
   test("loading one model unloads the others", async () => {

@@ -32,16 +32,32 @@ export class Models {
     this.selectedId = change.selectedModel;
   }
 
-  /** Loads a model and lets it answer from now on. A failure shows as the state of that model. */
-  async select(id: string): Promise<void> {
+  /**
+   * Loads a model and lets it answer from now on. A model that fails says so by its state; what
+   * failed without being the model's fault is returned.
+   */
+  async select(id: string): Promise<AppError | null> {
     this.selectedId = id;
     this.#setState(id, { type: "loading" });
     try {
       const model = await this.#ipc.selectModel(id);
       this.list = this.list.map((other) => (other.id === model.id ? model : other));
+      return null;
     } catch (reason) {
-      const { code, message } = toAppError(reason);
-      this.#setState(id, { type: "failed", error: { code, message } });
+      const error = toAppError(reason);
+      await this.#readAgain();
+      const isKnown = this.list.some((model) => model.id === id && model.state.type === "failed");
+      return isKnown ? null : error;
+    }
+  }
+
+  /** After a failure only the backend knows which model is loaded. */
+  async #readAgain(): Promise<void> {
+    try {
+      const { models, selectedModel } = await this.#ipc.snapshot();
+      this.apply({ models, selectedModel });
+    } catch {
+      // The error that led here is the one worth telling; the next event brings the truth.
     }
   }
 
