@@ -8,6 +8,17 @@ test("numbers are grouped as the locale does it", () => {
   expect(format.formatNumber(1204567, "fr")).toBe("1\u202f204\u202f567");
 });
 
+test.each([
+  [["fr-CH", "en"], "fr-CH"],
+  [["c"], "en"],
+  [["C", "de-DE"], "de-DE"],
+  [["en-US-u-va-posix", "en-GB"], "en-GB"],
+  [["not a language", "xx-invalid-"], "en"],
+  [[], "en"],
+])("of %j the window speaks %s", (languages, locale) => {
+  expect(format.chooseLocale(languages)).toBe(locale);
+});
+
 test("one token is not several", () => {
   expect(format.formatTokens(1, "en")).toBe("1 token");
   expect(format.formatTokens(3412, "en")).toBe("3,412 tokens");
