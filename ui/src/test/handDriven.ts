@@ -8,6 +8,10 @@ import type { Frames } from "../lib/state/liveReply.svelte";
 export class HandDrivenFrames implements Frames {
   time = 0;
   asked = 0;
+  /** Milliseconds that pass with every look at the clock. */
+  slowness = 0;
+  /** Every rest that was asked for, in milliseconds. */
+  readonly rests: number[] = [];
   #waiting: (() => void)[] = [];
 
   request(callback: () => void): void {
@@ -15,7 +19,13 @@ export class HandDrivenFrames implements Frames {
     this.#waiting.push(callback);
   }
 
+  later(milliseconds: number, callback: () => void): void {
+    this.rests.push(milliseconds);
+    callback();
+  }
+
   now(): number {
+    this.time += this.slowness;
     return this.time;
   }
 

@@ -1,3 +1,4 @@
+import { tick } from "svelte";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { AppError } from "../ipc/errors";
 import type { ScenarioName } from "../ipc/fakeScenarios";
@@ -35,6 +36,25 @@ describe("a reply that streams", () => {
     expect(chat.live?.text).toBe("Hello, A");
     ipc.resolve(done);
     await sending;
+  });
+
+  test("slow frames are followed by rests, fast ones are not", async () => {
+    const { chat } = application;
+    void chat.say("hello");
+    ipc.emit(started());
+    const show = async (text: string) => {
+      ipc.emit({ type: "text", text });
+      frames.next();
+      await tick();
+    };
+    await show("fast");
+    await show("fast");
+    expect(frames.rests).toEqual([]);
+    frames.slowness = 50;
+    await show("slow");
+    await show("slow");
+    expect(frames.rests.length).toBeGreaterThan(0);
+    expect(chat.live?.text).toBe("fastfastslowslow");
   });
 
   test("the result replaces the preview", async () => {

@@ -1,3 +1,4 @@
+import { tick } from "svelte";
 import type { ChatEvent } from "../ipc";
 
 export interface Prefill {
@@ -11,6 +12,7 @@ export type LivePhase = "waiting" | "reading" | "thinking" | "writing";
 /** How the preview gets at the screen's frames and at the time; replaced in tests. */
 export interface Frames {
   request(callback: () => void): void;
+  later(milliseconds: number, callback: () => void): void;
   now(): number;
 }
 
@@ -18,8 +20,14 @@ export const screenFrames: Frames = {
   request: (callback) => {
     requestAnimationFrame(callback);
   },
+  later: (milliseconds, callback) => {
+    setTimeout(callback, milliseconds);
+  },
   now: () => performance.now(),
 };
+
+/** The share of time that showing the preview may take: one part of work to this many of rest. */
+const REST_PER_WORK = 2;
 
 /**
  * The preview of a reply that is being written. Deltas gather in plain strings; one animation
@@ -41,6 +49,7 @@ export class LiveReply {
   #thinkingSince: number | null = null;
   #thinkingUntil: number | null = null;
   #frameAsked = false;
+  #restsUntil = 0;
 
   constructor(id: string, text: string, thinking: string, frames: Frames) {
     this.id = id;
@@ -69,16 +78,32 @@ export class LiveReply {
   #show(): void {
     if (this.#frameAsked) return;
     this.#frameAsked = true;
+    const rest = this.#restsUntil - this.#frames.now();
+    if (rest > 0) this.#frames.later(rest, () => this.#askFrame());
+    else this.#askFrame();
+  }
+
+  #askFrame(): void {
     this.#frames.request(() => {
       this.#frameAsked = false;
-      this.text = this.#text;
-      this.thinking = this.#thinking;
-      this.prefill = this.#prefill;
-      this.phase = this.#phase;
-      if (this.#thinkingSince !== null) {
-        const until = this.#thinkingUntil ?? this.#frames.now();
-        this.thinkingSeconds = (until - this.#thinkingSince) / 1000;
-      }
+      const begin = this.#frames.now();
+      this.#moveIntoView();
+      // A long last block is slow to parse and draw; then it comes less often, and the window stays awake.
+      void tick().then(() => {
+        const end = this.#frames.now();
+        this.#restsUntil = end + REST_PER_WORK * (end - begin);
+      });
     });
+  }
+
+  #moveIntoView(): void {
+    this.text = this.#text;
+    this.thinking = this.#thinking;
+    this.prefill = this.#prefill;
+    this.phase = this.#phase;
+    if (this.#thinkingSince !== null) {
+      const until = this.#thinkingUntil ?? this.#frames.now();
+      this.thinkingSeconds = (until - this.#thinkingSince) / 1000;
+    }
   }
 }
