@@ -234,7 +234,9 @@ describe("the model picker by keyboard", () => {
   });
 
   test("Esc closes it without stopping anything, and the focus returns to the message", async () => {
-    const { ipc, key, composer } = await openPicker();
+    const { ipc, application, key, composer } = await openPicker();
+    void application.chat.say("hello");
+    ipc.emit(started());
     await key("Escape");
     expect(screen.queryByRole("combobox")).toBeNull();
     expect(ipc.stops).toBe(0);

@@ -78,7 +78,9 @@ describe("a reply that streams", () => {
     ipc.resolve(done);
     await sending;
     ipc.emit({ type: "text", text: "late" });
+    ipc.emit(started());
     frames.next();
+    expect(chat.live).toBeNull();
     expect(chat.lastReply?.text).toBe("Hello, Ada.");
   });
 
