@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::settings::check_data_folder;
 
 /// Names the user data folder instead of the system's own place for it.
 pub const DATA_VARIABLE: &str = "HEARTH_DATA_DIR";
@@ -59,6 +60,14 @@ impl AppDirs {
     /// Where models lie that the user installed.
     pub fn models(&self) -> PathBuf {
         self.data.join("models")
+    }
+
+    /// Makes the data folder and finds out whether it can be written.
+    ///
+    /// # Errors
+    /// [`Error::DataFolder`] says why not.
+    pub fn check_data(&self) -> Result<()> {
+        check_data_folder(&self.data)
     }
 
     /// Where settings are kept.

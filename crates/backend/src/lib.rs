@@ -43,7 +43,7 @@ pub use inference::{Canceller, Inference, Running, Update, serve};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use reply_options::ReplyOptions;
-pub use settings::Settings;
+pub use settings::{Overrides, Settings};
 pub use store::{InstalledModel, ModelFolder, ModelSource, ModelStore};
 pub use system::{Memory, threads};
 
@@ -74,8 +74,41 @@ impl Backend {
 
     /// The same over an inference thread that is there already.
     pub fn open_with(directories: AppDirs, inference: Inference) -> Self {
+        let (settings, notices) = Self::look_around(&directories);
+        Self::assemble(directories, inference, settings, notices)
+    }
+
+    /// The same for one run of a program: `overrides` go before the settings, and no choice is saved.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnknown`] where `overrides` name a model that is not there.
+    pub fn open_for_run(directories: AppDirs, inference: Inference, overrides: &Overrides) -> Result<Self> {
+        let (settings, notices) = Self::look_around(&directories);
+        let backend = Self::assemble(directories, inference, settings.overridden_by(overrides), notices);
+        backend.models.leave_settings();
+        if let Some(model) = &overrides.model {
+            backend.models.choose(model)?;
+        }
+        Ok(backend)
+    }
+
+    fn assemble(
+        directories: AppDirs,
+        inference: Inference,
+        settings: Settings,
+        notices: Arc<Notices>,
+    ) -> Self {
+        let (changes, _) = broadcast::channel(64);
+        let models =
+            Models::new(&directories, inference.clone(), settings, Arc::clone(&notices), changes.clone());
+        let chat = Chat::new(models.clone(), inference);
+        Self { directories, models, chat, notices, changes }
+    }
+
+    /// Reads the settings, and finds out what is wrong with the data folder.
+    fn look_around(directories: &AppDirs) -> (Settings, Arc<Notices>) {
         let notices = Arc::new(Notices::default());
-        if let Err(error) = settings::check_data_folder(&directories.data) {
+        if let Err(error) = directories.check_data() {
             let message = format!("Nothing can be saved: {error}. You can chat all the same.");
             notices.add(Severity::Error, "dataFolder", message);
         }
@@ -83,11 +116,7 @@ impl Backend {
         if let Some(message) = damage {
             notices.add(Severity::Warning, "settings", message);
         }
-        let (changes, _) = broadcast::channel(64);
-        let models =
-            Models::new(&directories, inference.clone(), settings, Arc::clone(&notices), changes.clone());
-        let chat = Chat::new(models.clone(), inference);
-        Self { directories, models, chat, notices, changes }
+        (settings, notices)
     }
 
     /// The models and the one that answers.

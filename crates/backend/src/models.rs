@@ -44,6 +44,8 @@ struct Inner {
 
 struct State {
     settings: Settings,
+    /// Whether a choice of model is written to the settings.
+    remembers: bool,
     models: Vec<InstalledModel>,
     selected: Option<String>,
     states: HashMap<String, ModelState>,
@@ -74,7 +76,8 @@ impl Models {
         let store = ModelStore::new(directories);
         let models = store.models();
         let selected = store.preferred(settings.model.as_deref()).ok().map(|model| model.id);
-        let state = State { settings, models, selected, states: HashMap::new(), loaded: None };
+        let state =
+            State { settings, remembers: true, models, selected, states: HashMap::new(), loaded: None };
         Self(Arc::new(Inner {
             directories: directories.clone(),
             store,
@@ -115,21 +118,30 @@ impl Models {
     /// # Errors
     /// [`Error::ModelUnknown`], or what kept the model from loading. The choice stays all the same.
     pub async fn select(&self, id: &str) -> Result<ReadyModel> {
-        let model = self.0.store.find(id)?;
-        {
-            let mut state = self.state();
-            state.models = self.0.store.models();
-            if !state.models.iter().any(|known| known.id == model.id) {
-                state.models.push(model.clone());
-            }
-            state.selected = Some(model.id.clone());
-            if state.settings.model.as_ref() != Some(&model.id) {
-                state.settings.model = Some(model.id.clone());
-                self.save(&state.settings);
-            }
-        }
+        self.choose(id)?;
         self.changed(Change::Models);
         self.ready().await
+    }
+
+    /// From now on the settings' file stays as it is.
+    pub(crate) fn leave_settings(&self) {
+        self.state().remembers = false;
+    }
+
+    /// Chooses the model that is to answer, and loads nothing yet.
+    pub(crate) fn choose(&self, id: &str) -> Result<()> {
+        let model = self.0.store.find(id)?;
+        let mut state = self.state();
+        state.models = self.0.store.models();
+        if !state.models.iter().any(|known| known.id == model.id) {
+            state.models.push(model.clone());
+        }
+        state.selected = Some(model.id.clone());
+        if state.remembers && state.settings.model.as_ref() != Some(&model.id) {
+            state.settings.model = Some(model.id);
+            self.save(&state.settings);
+        }
+        Ok(())
     }
 
     /// The model that answers, loaded. Waits for a load that is under way, and tries again after one that

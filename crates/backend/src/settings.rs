@@ -24,7 +24,28 @@ pub struct Settings {
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
+/// What one run of the program asks for in the place of the settings. None of it is ever saved.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// The id of a model, or the path of its folder.
+    pub model: Option<String>,
+    pub execution_provider: Option<ExecutionProviderChoice>,
+    pub threads: Option<usize>,
+    pub cache_window: Option<usize>,
+}
+
 impl Settings {
+    /// These settings with what `overrides` asks for.
+    pub(crate) fn overridden_by(self, overrides: &Overrides) -> Self {
+        Self {
+            model: overrides.model.clone().or(self.model),
+            execution_provider: overrides.execution_provider.unwrap_or(self.execution_provider),
+            threads: overrides.threads.or(self.threads),
+            cache_window: overrides.cache_window.or(self.cache_window),
+            other: self.other,
+        }
+    }
+
     /// Reads the settings. A missing file gives the defaults; a damaged one too, with a sentence that
     /// says so, and stays beside under another name.
     pub fn open(path: &Path) -> (Self, Option<String>) {

@@ -110,8 +110,14 @@ impl ModelStore {
         if path.is_dir()
             && let Ok(path) = std::path::absolute(path)
         {
+            if let Some(index) = models.iter().position(|model| model.folder == path) {
+                return Ok(models.swap_remove(index));
+            }
             let name = file_name(&path);
-            return Ok(read(&path, ModelSource::Installed).unwrap_or_else(|| bare(&path, name)));
+            let mut model = read(&path, ModelSource::Installed).unwrap_or_else(|| bare(&path, name));
+            // A folder somewhere else may have the name of a model that is listed, and is not that model.
+            model.id = path.display().to_string();
+            return Ok(model);
         }
         let known = models.iter().map(|model| format!("`{}`", model.id)).collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none is installed".into() } else { format!("there are {known}") };

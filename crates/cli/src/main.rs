@@ -1,1 +1,61 @@
-fn main() {}
+//! Hearth in the terminal: one subcommand a file, thin over `backend`.
+//!
+//! # A tour
+//! - `arguments` is the command line; `run` opens the application for one run of the program.
+//! - `chat`, `complete`, `models`, `doctor` and `bench` are one subcommand each.
+//! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
+//! - `error` says what went wrong, its code, what to do, and the exit code.
+
+mod arguments;
+mod bench;
+mod chat;
+mod complete;
+mod doctor;
+mod error;
+mod input;
+mod interrupt;
+mod lines;
+mod models;
+mod print;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Arguments, Command, ModelsCommand};
+use crate::error::Result;
+use crate::print::Printer;
+use crate::run::Run;
+
+fn main() -> ExitCode {
+    // SAFETY: this is the first statement of the program, so no other thread reads the environment.
+    #[expect(unsafe_code, reason = "ONNX Runtime reads this before its API can be told")]
+    unsafe {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
+    }
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let mut printer = Printer::new(arguments.options.json);
+    let result = obey(&arguments, &mut printer);
+    printer.conclude(result)
+}
+
+fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
+    let options = &arguments.options;
+    match &arguments.command {
+        Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
+        Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
+        Command::Models { command: ModelsCommand::List } => models::list(&Run::open(options)?, printer),
+        Command::Doctor => doctor::doctor(options, printer),
+        Command::Bench(command) => bench::bench(&Run::open(options)?, options, command, printer),
+    }
+}
+
+/// Logs go to stderr, so that they never mix with what the program was asked for.
+fn log_to_stderr() {
+    // What fails in the backend is told as this program's own error, once.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,backend=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

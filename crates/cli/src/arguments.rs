@@ -1,0 +1,226 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+
+use backend::{ExecutionProviderChoice, Overrides, ReplyOptions, Sampling, TokenId};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Chats with language models on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Chats: in this terminal, for one turn (--prompt), or with one message a line from stdin.
+    Chat(ChatArguments),
+    /// Continues text as it is, without the model's chat template.
+    Complete(CompleteArguments),
+    /// What is known of the models on this machine.
+    Models {
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
+    /// Says what runs how and where, and what is wrong.
+    Doctor,
+    /// Measures prefill and decode: medians of three runs after a warm-up, on random tokens.
+    Bench(BenchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArguments {
+    /// Sends this message, prints the reply, and ends.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct CompleteArguments {
+    /// The text to continue.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) prompt: Option<String>,
+    /// The token ids to continue, separated by commas.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) prompt_ids: Option<Vec<TokenId>>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Lists the models that can be chosen.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// The tokens to read in each run.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::new(256).expect("256 is not zero"))]
+    pub(crate) prompt: NonZeroUsize,
+    /// The tokens to generate in each run, two or more; --max-tokens means the same here [default: 64].
+    #[arg(long, value_name = "N", value_parser = at_least_two)]
+    pub(crate) new: Option<usize>,
+    /// The tokens that are in the KV cache before each run.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: usize,
+}
+
+/// What every subcommand takes. Nothing of it changes the saved settings.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Prints one JSON object a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The model that answers: its id, or the path of its folder.
+    #[arg(long, global = true, value_name = "DIR_OR_ID", help_heading = "Model",
+        value_parser = NonEmptyStringValueParser::new())]
+    model: Option<String>,
+    /// The threads inside one operator [default: one for each physical core, at most eight].
+    #[arg(long, global = true, value_name = "N", help_heading = "Model", value_parser = threads)]
+    threads: Option<usize>,
+    /// Where the model runs.
+    #[arg(long, global = true, value_enum, help_heading = "Model")]
+    provider: Option<Provider>,
+    /// The most tokens of a conversation that the model keeps [default: the model's context].
+    #[arg(long, global = true, value_name = "TOKENS", help_heading = "Model")]
+    cache_window: Option<NonZeroUsize>,
+    /// What the model is told before the conversation.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = "Reply")]
+    pub(crate) system: Option<String>,
+    /// Whether the model thinks before it answers, where it has a switch for that.
+    #[arg(long, global = true, value_name = "BOOL", help_heading = "Reply")]
+    thinking: Option<bool>,
+    /// The most tokens of a reply.
+    #[arg(long, global = true, value_name = "N", help_heading = "Reply")]
+    pub(crate) max_tokens: Option<usize>,
+    /// The reply ends before this text; may be given several times.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = "Reply",
+        value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) stop: Vec<String>,
+    /// The same seed, prompt and settings give the same reply.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling")]
+    pub(crate) seed: Option<u64>,
+    /// Divides the logits; 0 always takes the most probable token.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = temperature)]
+    pub(crate) temperature: Option<f32>,
+    /// Only this many of the most probable tokens; 0 leaves all.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling")]
+    top_k: Option<usize>,
+    /// Only the most probable tokens that reach this probability together; 1 leaves all.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = top_p)]
+    top_p: Option<f32>,
+    /// Only tokens at least this many times as probable as the most probable; 0 leaves all.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = min_p)]
+    min_p: Option<f32>,
+    /// Makes tokens of prompt and reply less probable; 1 is none.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = repetition_penalty)]
+    repetition_penalty: Option<f32>,
+    /// Subtracted once from the logit of each token of the reply.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = presence_penalty)]
+    presence_penalty: Option<f32>,
+    /// Subtracted for each time that a token is in the reply.
+    #[arg(long, global = true, value_name = "N", help_heading = "Sampling", allow_negative_numbers = true,
+        value_parser = frequency_penalty)]
+    frequency_penalty: Option<f32>,
+}
+
+/// Where a model runs, in the words of the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Provider {
+    Auto,
+    Cpu,
+    #[value(name = "coreml")]
+    CoreMl,
+}
+
+impl Options {
+    /// What this run asks for in the place of the settings.
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            model: self.model.clone(),
+            execution_provider: self.provider.map(|provider| match provider {
+                Provider::Auto => ExecutionProviderChoice::Auto,
+                Provider::Cpu => ExecutionProviderChoice::Cpu,
+                Provider::CoreMl => ExecutionProviderChoice::CoreMl,
+            }),
+            threads: self.threads,
+            cache_window: self.cache_window.map(NonZeroUsize::get),
+        }
+    }
+
+    /// What this run asks of a reply.
+    pub(crate) fn reply(&self) -> ReplyOptions {
+        ReplyOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed,
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+            thinking: self.thinking,
+            system: self.system.clone(),
+        }
+    }
+}
+
+/// More threads than any machine has cores are a mistake, and starting them may take the machine down.
+const MOST_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=MOST_THREADS) => Ok(threads),
+        _ => Err(format!("it must be a number between 1 and {MOST_THREADS}")),
+    }
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(tokens @ 2..) => Ok(tokens),
+        _ => Err("it must be a number of 2 or more: the first token belongs to the prefill".into()),
+    }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    in_range(text, |temperature| Sampling { temperature, ..Sampling::default() })
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    in_range(text, |top_p| Sampling { top_p, ..Sampling::default() })
+}
+
+fn min_p(text: &str) -> Result<f32, String> {
+    in_range(text, |min_p| Sampling { min_p, ..Sampling::default() })
+}
+
+fn repetition_penalty(text: &str) -> Result<f32, String> {
+    in_range(text, |repetition_penalty| Sampling { repetition_penalty, ..Sampling::default() })
+}
+
+fn presence_penalty(text: &str) -> Result<f32, String> {
+    in_range(text, |presence_penalty| Sampling { presence_penalty, ..Sampling::default() })
+}
+
+fn frequency_penalty(text: &str) -> Result<f32, String> {
+    in_range(text, |frequency_penalty| Sampling { frequency_penalty, ..Sampling::default() })
+}
+
+/// Reads a number and has the sampling itself say whether it can be.
+fn in_range(text: &str, sampling_with: impl Fn(f32) -> Sampling) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    sampling_with(value).check()?;
+    Ok(value)
+}

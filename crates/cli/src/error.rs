@@ -1,0 +1,114 @@
+//! What can go wrong in the terminal, with its code, what to do about it, and the exit code.
+
+use backend::FailureKind;
+
+/// The result of every fallible call of this program.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of the program.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The application failed.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+    /// The model cannot do what the command line asks for.
+    #[error("{reason}")]
+    Usage { reason: String },
+    /// A measurement did not go as it must.
+    #[error("the measurement is void: {reason}")]
+    Measurement { reason: String },
+    /// Nothing can be read from stdin.
+    #[error("cannot read a message from the standard input: {reason}")]
+    Input { reason: String },
+    /// Nothing can be written to stdout.
+    #[error("cannot write to the standard output")]
+    Output(#[source] std::io::Error),
+    /// The program could not be set up.
+    #[error("cannot {doing}")]
+    Setup { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl Error {
+    /// Whether whoever read the output has gone, which is no failure.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code: 1 failed, 2 wrong usage.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage { .. } => 2,
+            _ => 1,
+        }
+    }
+
+    /// The code of the kind of failure, for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Backend(error) => code_of(error),
+            Self::Usage { .. } => "wrong_usage",
+            Self::Measurement { .. } | Self::Input { .. } | Self::Output(_) | Self::Setup { .. } => {
+                "internal"
+            }
+        }
+    }
+
+    /// The whole sentence: what was tried on what, and every cause.
+    pub(crate) fn message(&self) -> String {
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        message
+    }
+
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        hint_for(self.code())
+    }
+}
+
+/// The code of a failure of the application.
+fn code_of(error: &backend::Error) -> &'static str {
+    match error {
+        backend::Error::Engine(failure) => match failure.kind {
+            FailureKind::Runtime => "runtime_missing",
+            FailureKind::ModelMissing => "model_missing",
+            FailureKind::ModelBroken => "model_broken",
+            FailureKind::PromptTooLong => "prompt_too_long",
+            FailureKind::OutOfMemory => "out_of_memory",
+            FailureKind::Crashed => "crashed",
+            FailureKind::Internal => "internal",
+        },
+        backend::Error::LibraryMissing { .. } => "runtime_missing",
+        backend::Error::ModelUnknown { .. } | backend::Error::NoModel { .. } => "model_missing",
+        backend::Error::DataFolder { full: true, .. } => "disk_full",
+        backend::Error::DataFolder { .. } => "data_folder_unwritable",
+        backend::Error::Busy => "busy",
+        _ => "internal",
+    }
+}
+
+/// What to do about failures of this code.
+fn hint_for(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "runtime_missing" => {
+            "put the ONNX Runtime library in place, or name another one by HEARTH_ONNXRUNTIME; \
+             `hearth doctor` shows what is used"
+        }
+        "model_missing" => {
+            "`hearth models list` shows the models; --model takes an id or the path of a model folder"
+        }
+        "model_broken" => "fetch the model's files again, or choose another model by --model",
+        "out_of_memory" => "choose a smaller model, or a smaller --cache-window",
+        "prompt_too_long" => "say less, clear the model's memory, or choose a model with a longer context",
+        "disk_full" => "free some space, or name another folder by HEARTH_DATA_DIR",
+        "data_folder_unwritable" => {
+            "make it a folder that you can write to, or name another one by HEARTH_DATA_DIR"
+        }
+        _ => return None,
+    })
+}
