@@ -1,1 +1,130 @@
+//! The window of Hearth: commands and events over [`backend`], and nothing else.
+//!
+//! # A tour
+//! - [`run`] opens the one window and gives it the backend.
+//! - `commands` are what the interface may call; each only calls the backend and converts.
+//! - `ipc` holds everything that crosses to the interface: types, error codes, events. The interface's
+//!   `bindings.ts` is written from them by `tests/bindings.rs`.
+//! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
+mod commands;
+mod containment;
+mod ipc;
+mod logging;
+
+use backend::{AppDirs, Backend, Change};
+use tauri::webview::PageLoadEvent;
+use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindowBuilder};
+use tauri_specta::{Builder, Event, collect_commands, collect_events};
+use tokio::sync::broadcast::error::RecvError;
+
+pub use commands::COMMANDS;
+
+/// The label of the one window.
+const MAIN: &str = "main";
+
+/// Commands and events with their types: what the interface's bindings are written from.
+pub fn interface() -> Builder<tauri::Wry> {
+    Builder::new()
+        .disable_serde_phases()
+        .commands(collect_commands![
+            commands::snapshot,
+            commands::send_message,
+            commands::continue_reply,
+            commands::retry_reply,
+            commands::stop_reply,
+            commands::reset_memory,
+            commands::select_model,
+            commands::measure_draft,
+            commands::open_link,
+            commands::dismiss_notice,
+        ])
+        .events(collect_events![ipc::ModelsChanged, ipc::NoticesChanged, ipc::AboutChanged])
+}
+
+/// Runs the application until its window is closed.
+pub fn run() {
+    let interface = interface();
+    let handler = interface.invoke_handler();
+    let result = tauri::Builder::default()
+        // First, so that a second start ends before it opens anything.
+        .plugin(tauri_plugin_single_instance::init(|app, _, _| show(app)))
+        .invoke_handler(handler)
+        .setup(move |app| {
+            interface.mount_events(app);
+            let bundle = app.path().resource_dir().ok();
+            let directories = AppDirs::of_this_program(bundle.as_deref())?;
+            let logging = logging::start(&directories.logs());
+            app.manage(logging);
+            // The backend's tasks run on the runtime that the window has already.
+            let backend = tauri::async_runtime::block_on(async { Backend::open(directories) });
+            app.manage(backend.clone());
+            tell_changes(app.handle().clone(), &backend);
+            load_the_model(backend);
+            open_window(app.handle())?;
+            Ok(())
+        })
+        .run(tauri::generate_context!());
+    if let Err(error) = result {
+        tracing::error!(%error, "the window could not be opened");
+        std::process::exit(1);
+    }
+}
+
+fn open_window(app: &AppHandle) -> tauri::Result<()> {
+    WebviewWindowBuilder::new(app, MAIN, WebviewUrl::default())
+        .title("Hearth")
+        .inner_size(1100.0, 760.0)
+        .min_inner_size(480.0, 480.0)
+        // Shown when there is something to see: an empty web view is white, also on a dark desktop.
+        .visible(false)
+        .on_page_load(|window, load| {
+            if load.event() == PageLoadEvent::Finished {
+                window.show().ok();
+            }
+        })
+        .on_navigation(containment::may_navigate)
+        .on_new_window(|_, _| tauri::webview::NewWindowResponse::Deny)
+        .build()?;
+    Ok(())
+}
+
+/// Brings the window of the instance that runs to the front.
+fn show(app: &AppHandle) {
+    if let Some(window) = app.get_webview_window(MAIN) {
+        window.unminimize().ok();
+        window.show().ok();
+        window.set_focus().ok();
+    }
+}
+
+/// Begins to load the model that answers, so that it is ready when the first message is written.
+fn load_the_model(backend: Backend) {
+    tauri::async_runtime::spawn(async move {
+        // What went wrong is the state of the model, which the window shows.
+        backend.models().ready().await.ok();
+    });
+}
+
+/// Turns the backend's facts into the window's events.
+fn tell_changes(app: AppHandle, backend: &Backend) {
+    let mut changes = backend.changes();
+    let backend = backend.clone();
+    tauri::async_runtime::spawn(async move {
+        loop {
+            let told = match changes.recv().await {
+                Ok(Change::Models) => ipc::ModelsChanged::of(&backend).emit(&app),
+                Ok(Change::Notices) => ipc::NoticesChanged::of(&backend).emit(&app),
+                Ok(Change::About) => ipc::AboutChanged::of(&backend).emit(&app),
+                // What was missed is in the facts that are told now.
+                Err(RecvError::Lagged(_)) => ipc::ModelsChanged::of(&backend)
+                    .emit(&app)
+                    .and_then(|()| ipc::NoticesChanged::of(&backend).emit(&app)),
+                Err(RecvError::Closed) => break,
+            };
+            if let Err(error) = told {
+                tracing::warn!(%error, "an event did not reach the window");
+            }
+        }
+    });
+}

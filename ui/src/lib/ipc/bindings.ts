@@ -5,26 +5,37 @@ import * as __TAURI_EVENT from "@tauri-apps/api/event";
 
 /** Commands */
 export const commands = {
+	/**  Everything that a window shows at first. */
 	snapshot: () => typedError<Snapshot, IpcError>(__TAURI_INVOKE("snapshot")),
+	/**  Sends a message. Resolves with the reply when it has ended, however it ended. */
 	sendMessage: (conversation: string, text: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("send_message", { conversation, text, onEvent })),
+	/**  Goes on with the last reply where it was stopped. */
 	continueReply: (conversation: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("continue_reply", { conversation, onEvent })),
+	/**  Makes the last reply again. */
 	retryReply: (conversation: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("retry_reply", { conversation, onEvent })),
+	/**  Stops the reply under way. What it said is kept. */
 	stopReply: (conversation: string) => typedError<null, IpcError>(__TAURI_INVOKE("stop_reply", { conversation })),
+	/**  Clears the model's memory of the conversation. Resolves with its line in the list. */
 	resetMemory: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_memory", { conversation })),
+	/**  Chooses the model that answers. Resolves when it is loaded. */
 	selectModel: (id: string) => typedError<Model, IpcError>(__TAURI_INVOKE("select_model", { id })),
+	/**  The tokens that a message would take. */
 	measureDraft: (conversation: string, text: string) => typedError<Draft, IpcError>(__TAURI_INVOKE("measure_draft", { conversation, text })),
+	/**  Opens a link outside of the window, after the user was shown where it leads. */
 	openLink: (url: string) => typedError<null, IpcError>(__TAURI_INVOKE("open_link", { url })),
+	/**  Takes a notice away. */
 	dismissNotice: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("dismiss_notice", { id })),
 };
 
 /** Events */
 export const events = {
-	modelsChanged: makeEvent<ModelsChanged>("models-changed"),
-	noticesChanged: makeEvent<NoticesChanged>("notices-changed"),
-	aboutChanged: makeEvent<AboutChanged>("about-changed"),
+	aboutChanged: makeEvent<AboutChanged, AboutChanged>("about-changed"),
+	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
+	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 };
 
 /* Types */
+/**  What is known of the program and of the runtime under it. */
 export type About = {
 	version: string,
 	dataFolder: string,
@@ -34,68 +45,100 @@ export type About = {
 	threads: number | null,
 };
 
+/**  What is known of the runtime is something else. */
 export type AboutChanged = About;
 
-export type ChatEvent =
-	| { type: "started"; question: Question | null; reply: Reply }
-	| { type: "prefill"; done: number; total: number; reused: number }
-	| { type: "thinking"; text: string }
-	| { type: "text"; text: string };
+/**  What happens while a reply is made: a preview, which the command's result replaces. */
+export type ChatEvent = 
+/**  The question is part of the conversation, and a reply has begun. */
+{ type: "started"; question: Question | null; reply: Reply } | 
+/**  `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before. */
+{ type: "prefill"; done: number; total: number; reused: number } | 
+/**  More between thinking marks. */
+{ type: "thinking"; text: string } | 
+/**  More of the reply. */
+{ type: "text"; text: string };
 
-export type Conversation = { id: string; entries: Entry[] };
+/**  What people see of a conversation. */
+export type Conversation = {
+	id: string,
+	entries: Entry[],
+};
 
-export type Draft = { draftTokens: number; promptTokens: number; window: number };
+/**  The tokens that a message would take. */
+export type Draft = {
+	draftTokens: number,
+	promptTokens: number,
+	window: number,
+};
 
-export type Entry =
-	| ({ type: "question" } & Question)
-	| ({ type: "reply" } & Reply)
-	| { type: "memoryReset"; id: string; at: string }
-	| { type: "modelSwitched"; id: string; at: string; model: string };
+/**  One thing in the list. */
+export type Entry = {
+	type: "question",
+} & Question | {
+	type: "reply",
+} & Reply | ({ type: "memoryReset"; id: string; at: string }) & { model?: never } | { type: "modelSwitched"; id: string; at: string; model: string };
 
-export type ErrorCode =
-	| "runtimeMissing"
-	| "modelMissing"
-	| "modelBroken"
-	| "outOfMemory"
-	| "promptTooLong"
-	| "diskFull"
-	| "dataFolderUnwritable"
-	| "busy"
-	| "crashed"
-	| "internal";
+/**  What went wrong, for whoever shows it. A code exists only with the interface's line that acts on it. */
+export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "outOfMemory" | "promptTooLong" | "diskFull" | "dataFolderUnwritable" | "busy" | "crashed" | "internal";
 
+/**  Why a reply ended. */
 export type FinishReason = "endOfTurn" | "maxTokens" | "stopString" | "contextFull" | "cancelled";
 
-export type IpcError = { code: ErrorCode; message: string };
+/**  A failure at the border. */
+export type IpcError = {
+	code: ErrorCode,
+	/**  The exact sentence, with paths. */
+	message: string,
+};
 
+/**  A model that can be chosen. */
 export type Model = {
 	id: string,
 	name: string,
-	source: "builtIn" | "installed",
+	source: ModelSource,
 	folder: string,
 	parameters: number | null,
 	sizeBytes: number,
 	contextLength: number | null,
+	/**  No chat template came with it; a plain one is used. */
 	plainTemplate: boolean,
 	introduction: string | null,
 	suggestions: string[],
 	state: ModelState,
 };
 
-export type ModelState =
-	| { type: "available" }
-	| { type: "loading" }
-	| { type: "ready" }
-	| { type: "failed"; error: IpcError };
+/**  Where a model comes from. */
+export type ModelSource = "builtIn" | "installed";
 
-export type ModelsChanged = { models: Model[]; selectedModel: string | null };
+/**  How far a model is. */
+export type ModelState = { type: "available" } | { type: "loading" } | { type: "ready" } | { type: "failed"; error: IpcError };
 
-export type Notice = { id: string; severity: "information" | "warning" | "error"; code: string; message: string };
+/**  The list of models, or the state of one, is another. */
+export type ModelsChanged = {
+	models: Model[],
+	selectedModel: string | null,
+};
 
+/**  Something that the user should know. */
+export type Notice = {
+	id: string,
+	severity: Severity,
+	code: string,
+	message: string,
+};
+
+/**  The notices are others. */
 export type NoticesChanged = Notice[];
 
-export type Question = { id: string; text: string; at: string };
+/**  What the user said. */
+export type Question = {
+	id: string,
+	text: string,
+	at: string,
+};
 
+/**  What the model said. */
 export type Reply = {
 	id: string,
 	text: string,
@@ -106,11 +149,12 @@ export type Reply = {
 	at: string,
 };
 
-export type ReplyStatus =
-	| { type: "generating" }
-	| { type: "finished"; reason: FinishReason }
-	| { type: "failed"; error: IpcError };
+/**  How far a reply is. */
+export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: FinishReason } | { type: "failed"; error: IpcError };
 
+export type Severity = "information" | "warning" | "error";
+
+/**  Everything that a window shows at first. */
 export type Snapshot = {
 	models: Model[],
 	selectedModel: string | null,
@@ -119,6 +163,7 @@ export type Snapshot = {
 	about: About,
 };
 
+/**  The work that a reply took. */
 export type Usage = {
 	promptTokens: number,
 	reusedTokens: number,
@@ -138,8 +183,28 @@ async function typedError<T, E>(result: Promise<T>): Promise<{ status: "ok"; dat
     }
 }
 
-function makeEvent<T>(name: string) {
-    return {
-        listen: (cb: __TAURI_EVENT.EventCallback<T>) => __TAURI_EVENT.listen<T>(name, cb),
+type EventEmit<T> = [T] extends [null] ? () => Promise<void> : (payload: T) => Promise<void>;
+
+type EventEmitTo<T> = [T] extends [null] ? (target: __TAURI_EVENT.EventTarget | string) => Promise<void> : (target: __TAURI_EVENT.EventTarget | string, payload: T) => Promise<void>;
+
+function makeEvent<TListen, TEmit = TListen>(name: string, serialize?: (payload: TEmit) => unknown, deserialize?: (payload: any) => TListen) {
+    const mapEvent = (cb: __TAURI_EVENT.EventCallback<TListen>) => (event: __TAURI_EVENT.Event<any>) => cb({ ...event, payload: deserialize ? deserialize(event.payload) : event.payload });
+    const mapPayload = (payload: TEmit) => serialize ? serialize(payload) : payload;
+
+    const base = {
+        listen: (cb: __TAURI_EVENT.EventCallback<TListen>) => __TAURI_EVENT.listen(name, mapEvent(cb)),
+        once: (cb: __TAURI_EVENT.EventCallback<TListen>) => __TAURI_EVENT.once(name, mapEvent(cb)),
+        emit: ((payload: TEmit) => __TAURI_EVENT.emit(name, mapPayload(payload)) as unknown) as EventEmit<TEmit>,
+        emitTo: ((to: __TAURI_EVENT.EventTarget | string, payload: TEmit) => __TAURI_EVENT.emitTo(to, name, mapPayload(payload)) as unknown) as EventEmitTo<TEmit>
     };
+
+    const fn = (target: import("@tauri-apps/api/webview").Webview | import("@tauri-apps/api/window").Window) => ({
+        listen: (cb: __TAURI_EVENT.EventCallback<TListen>) => target.listen(name, mapEvent(cb)),
+        once: (cb: __TAURI_EVENT.EventCallback<TListen>) => target.once(name, mapEvent(cb)),
+        emit: ((payload: TEmit) => target.emit(name, mapPayload(payload)) as unknown) as EventEmit<TEmit>,
+        emitTo: ((to: __TAURI_EVENT.EventTarget | string, payload: TEmit) => target.emitTo(to, name, mapPayload(payload)) as unknown) as EventEmitTo<TEmit>
+    });
+
+    return Object.assign(fn, base);
 }
+
