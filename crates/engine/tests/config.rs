@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-mod fixtures;
+mod support;
 
 use std::fs;
 
 use engine::{Error, ModelConfig, Tokenizer};
-use fixtures::{ember, fixtures};
+use support::{ember, fixtures};
 
 fn read(file: &str, text: &str) -> Result<ModelConfig, Error> {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use engine::onnx::OnnxDecoder;
 use engine::{Cancel, Decoder, Forward, KvBackend, KvCache, Sampling, Session, TokenId};
-use support::{continue_with, difference, feed, fixtures, greedy, load};
+use support::fixtures;
+use support::onnx::{continue_with, difference, feed, greedy, load};
 
 const CONTEXT: usize = 512;
 

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-mod fixtures;
+mod support;
 
 use std::collections::BTreeMap;
 
 use engine::{ChatTemplate, Clock, Message, RenderOptions, Role, prompt_tokens, starts_thinking};
-use fixtures::{Folder, ember, fixtures, open, open_with};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use support::{Folder, ember, fixtures, open, open_with};
 
 fn options() -> RenderOptions {
     RenderOptions::reply_at(Clock::at(jiff::civil::date(2025, 7, 10).at(12, 0, 0, 0)))

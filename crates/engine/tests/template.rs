@@ -1,12 +1,12 @@
 //! Published templates, their quirks, and hostile ones.
 
-mod fixtures;
+mod support;
 
 use std::fs;
 
 use engine::{ChatTemplate, Clock, Error, Message, ModelConfig, RenderOptions, prompt_tokens};
-use fixtures::{ember, fixtures, open, open_with};
 use serde_json::{Value, json};
+use support::{ember, fixtures, open, open_with};
 
 fn clock() -> Clock {
     Clock::at(jiff::civil::date(2025, 7, 10).at(12, 0, 0, 0))

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-mod fixtures;
+mod support;
 
 use engine::{Piece, TextStream, Tokenizer};
-use fixtures::{ember, fixtures, open};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use support::{ember, fixtures, open};
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32], stop: &[&str]) -> Vec<Piece> {
     let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();

@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-mod fixtures;
+mod support;
 
 use std::fs;
 use std::path::Path;
 
 use engine::{Error, ModelConfig, Tokenizer, stop_ids};
-use fixtures::{ember, fixtures, open};
+use support::{ember, fixtures, open};
 
 fn tokenizer(folder: &Path) -> Tokenizer {
     open(folder).tokenizer

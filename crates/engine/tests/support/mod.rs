@@ -1,112 +1,56 @@
-//! Where tests find the ONNX Runtime library and the models that lie beside the project.
+//! What the tests share: where their data lies, models opened, decoders scripted.
 #![allow(dead_code, reason = "each test file uses its part")]
+
+pub(crate) mod onnx;
+pub(crate) mod scripted;
 
 use std::path::{Path, PathBuf};
 
-use engine::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
-use engine::{Cancel, Decoder, Forward, KvBackend, Sampler, Sampling, Session, TokenId};
+use engine::{ChatTemplate, ModelConfig, Tokenizer};
 
 /// The root of the workspace.
-pub fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists")
 }
 
-/// The library that `HEARTH_ONNXRUNTIME` names, else the one that `cargo xtask setup` installs.
-pub fn library() -> PathBuf {
-    if let Some(library) = std::env::var_os("HEARTH_ONNXRUNTIME") {
-        return library.into();
-    }
-    let folder = workspace().join(".hearth/onnxruntime");
-    let mut pending = vec![folder];
-    while let Some(folder) = pending.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if path.is_dir() {
-                pending.push(path);
-            } else if name.starts_with("libonnxruntime.") || name == "onnxruntime.dll" {
-                return path;
-            }
-        }
-    }
-    panic!("no ONNX Runtime library: run `cargo xtask setup`, or set HEARTH_ONNXRUNTIME");
-}
-
-pub fn runtime() -> Runtime {
-    Runtime::open(&library()).expect("the ONNX Runtime library loads")
-}
-
-/// The folder of fixtures, or `None`, with a line, where it is absent. Fails where `CI` is set.
-pub fn fixtures() -> Option<PathBuf> {
+/// The shared fixtures; `None` (and one line) where they are absent, except in continuous integration.
+#[expect(clippy::print_stdout, reason = "whoever reads the log must see that a test was skipped")]
+pub(crate) fn fixtures() -> Option<PathBuf> {
     let folder = workspace().join("../shared/fixtures");
     if folder.is_dir() {
         return Some(folder);
     }
-    assert!(std::env::var_os("CI").is_none(), "the fixtures are missing: {}", folder.display());
-    println!("skipped: no fixtures at {}", folder.display());
+    assert!(std::env::var_os("CI").is_none(), "the fixtures must lie at {}", folder.display());
+    println!("skipped: there are no fixtures at {}", folder.display());
     None
 }
 
-/// Loads the graph of a fixture model (context 512, head size as its configuration says).
-pub fn load(folder: &Path, kv_backend: Option<KvBackend>, context_length: usize) -> OnnxDecoder {
-    let options = OnnxOptions {
-        threads: 1,
-        execution_provider: ExecutionProviderChoice::Auto,
-        context_length,
-        kv_backend,
-        hints: ContractHints { head_size: Some(16), ..ContractHints::default() },
-    };
-    OnnxDecoder::load(&runtime(), &folder.join("model.onnx"), &options).expect("the fixture loads")
+/// The built-in model's folder.
+pub(crate) fn ember() -> PathBuf {
+    workspace().join("models/ember")
 }
 
-/// Feeds `tokens` in passes of `chunk` and returns the logits of the last.
-pub fn feed<D: Decoder>(
-    decoder: &mut D,
-    session: &mut Session<D>,
-    tokens: &[TokenId],
-    chunk: usize,
-) -> Vec<f32> {
-    let mut last = Vec::new();
-    for chunk in tokens.chunks(chunk) {
-        match session.feed(decoder, chunk, &Cancel::new()).expect("the pass succeeds") {
-            Forward::Logits(logits) => last = logits.to_vec(),
-            other => panic!("expected logits, got {other:?}"),
-        }
-    }
-    last
+/// Everything about text in one model folder.
+pub(crate) struct Folder {
+    pub(crate) config: ModelConfig,
+    pub(crate) template: ChatTemplate,
+    pub(crate) tokenizer: Tokenizer,
 }
 
-/// Continues `prompt` greedily by `count` tokens in a session of its own.
-pub fn greedy<D: Decoder>(decoder: &mut D, prompt: &[TokenId], count: usize) -> Vec<TokenId> {
-    let mut session = Session::new(decoder).expect("a session starts");
-    continue_with(decoder, &mut session, prompt, count, &Sampling::default())
+pub(crate) fn open(folder: &Path) -> Folder {
+    let config = ModelConfig::read(folder).expect("the configuration can be read");
+    let template = ChatTemplate::open(folder, &config).expect("the template compiles");
+    let tokenizer =
+        Tokenizer::open(folder, &config, Some(template.source())).expect("the tokenizer can be read");
+    Folder { config, template, tokenizer }
 }
 
-/// Continues what `session` has seen by `tokens` and then `count` sampled ones.
-pub fn continue_with<D: Decoder>(
-    decoder: &mut D,
-    session: &mut Session<D>,
-    tokens: &[TokenId],
-    count: usize,
-    sampling: &Sampling,
-) -> Vec<TokenId> {
-    let mut sampler = Sampler::new(sampling, tokens);
-    let mut logits = feed(decoder, session, tokens, 256);
-    let mut reply = Vec::new();
-    loop {
-        let token = sampler.sample(&mut logits).expect("the logits are numbers");
-        reply.push(token);
-        if reply.len() == count {
-            return reply;
-        }
-        logits = feed(decoder, session, &[token], 1);
-    }
-}
-
-/// The largest difference between two rows of logits, as a share of the first row's range.
-pub fn difference(left: &[f32], right: &[f32]) -> f32 {
-    let low = left.iter().copied().fold(f32::INFINITY, f32::min);
-    let high = left.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let most = left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f32::max);
-    most / (high - low)
+/// A tokenizer of the fixtures with a template file of the fixtures.
+pub(crate) fn open_with(fixtures: &Path, tokenizer: &str, template: &str) -> Folder {
+    let folder = fixtures.join("tokenizers").join(tokenizer);
+    let config = ModelConfig::read(&folder).expect("the configuration can be read");
+    let source = std::fs::read_to_string(fixtures.join("chat-templates").join(template)).expect("a template");
+    let template = ChatTemplate::from_source(&source, &config).expect("the template compiles");
+    let tokenizer = Tokenizer::open(&folder, &config, Some(&source)).expect("the tokenizer can be read");
+    Folder { config, template, tokenizer }
 }
