@@ -4,6 +4,7 @@ mod cache;
 mod contract;
 mod decoder;
 mod hand_over;
+mod library_file;
 mod provider;
 mod runtime;
 mod shared_buffer;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 
+use super::library_file;
 use crate::{Error, Result};
 
 /// The environment variable that keeps ONNX Runtime's telemetry from starting. The switch in its API
@@ -57,6 +58,11 @@ impl Runtime {
         if !library.is_file() {
             return Err(refused(library, "there is no such file".into(), None));
         }
+        match library_file::is_cut_short(library) {
+            Ok(false) => {}
+            Ok(true) => return Err(refused(library, "its file ends too early: copy it anew".into(), None)),
+            Err(error) => return Err(refused(library, "it cannot be read".into(), Some(Box::new(error)))),
+        }
         // A library that answers with nothing where ONNX Runtime has its table makes `ort` panic.
         let runtime = catch_unwind(AssertUnwindSafe(|| load(library))).unwrap_or_else(|_| {
             Err(refused(library, "it does not answer as ONNX Runtime does".into(), None))
@@ -76,12 +82,21 @@ impl Runtime {
         self.build
     }
 
-    /// The release, such as `1.31.1`, where the library's own words name it.
-    pub fn version(&self) -> Option<&'static str> {
+    /// The release, such as `1.31.1`, where the library's own words or else its file's name tell it.
+    pub fn version(&self) -> Option<&str> {
         let (_, rest) = self.build.split_once("git-branch=")?;
         let branch = rest.split(',').next()?;
-        branch.strip_prefix("rel-").or_else(|| branch.strip_prefix('v'))
+        let said = branch.strip_prefix("rel-").or_else(|| branch.strip_prefix('v'));
+        said.or_else(|| version_in_name(self.library.file_name()?.to_str()?))
     }
+}
+
+/// The numbers in names such as `libonnxruntime.so.1.31.1` and `libonnxruntime.1.31.1.dylib`. Libraries
+/// that were built from a tag without a branch do not tell their release in any other way.
+fn version_in_name(name: &str) -> Option<&str> {
+    let name = name.strip_prefix("libonnxruntime.")?;
+    let version = name.strip_prefix("so.").or_else(|| name.strip_suffix(".dylib"))?;
+    version.chars().all(|character| character.is_ascii_digit() || character == '.').then_some(version)
 }
 
 fn load(library: &Path) -> Result<Runtime> {
