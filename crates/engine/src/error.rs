@@ -30,9 +30,9 @@ pub enum Error {
     Unsupported { path: PathBuf, reason: String },
     /// Tokenizer and graph do not belong together.
     #[error(
-        "the tokenizer knows {tokenizer} tokens and the graph gives logits for {logits}: the files of this model folder do not belong together"
+        "the tokenizer in `{folder}` knows {tokenizer} tokens and the graph gives logits for {logits}: the files of this model folder do not belong together"
     )]
-    VocabularyMismatch { tokenizer: usize, logits: usize },
+    VocabularyMismatch { folder: PathBuf, tokenizer: usize, logits: usize },
     /// The chat template could not be compiled or rendered.
     #[error("the chat template cannot render this conversation: {reason}")]
     Template { reason: String, source: Option<Cause> },

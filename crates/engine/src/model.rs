@@ -109,7 +109,7 @@ impl Engine<OnnxDecoder> {
         let text = ModelText::open(folder, &config)?;
         let runtime = Runtime::open(&options.library)?;
         let decoder = OnnxDecoder::load(&runtime, &folder.join(&graph), &onnx_options(&config, options))?;
-        check_vocabulary(&config, &text.tokenizer, decoder.spec().vocabulary_size)?;
+        check_vocabulary(folder, &config, &text.tokenizer, decoder.spec().vocabulary_size)?;
         let mut notices = decoder.notices().to_vec();
         if text.template.is_plain() {
             notices
@@ -179,11 +179,24 @@ pub fn find_graph(folder: &Path, config: &ModelConfig) -> Result<String> {
 }
 
 /// Graphs may pad the vocabulary; they never have fewer logits than the tokenizer has tokens.
-fn check_vocabulary(config: &ModelConfig, tokenizer: &Tokenizer, logits: usize) -> Result<()> {
+fn check_vocabulary(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer, logits: usize) -> Result<()> {
     let tokens = tokenizer.vocabulary_size();
-    if tokens > logits || config.vocabulary_size.is_some_and(|configured| configured != logits) {
-        let tokenizer = config.vocabulary_size.filter(|&configured| configured != logits).unwrap_or(tokens);
-        return Err(Error::VocabularyMismatch { tokenizer, logits });
+    if tokens > logits {
+        return Err(Error::VocabularyMismatch { folder: folder.to_path_buf(), tokenizer: tokens, logits });
     }
-    Ok(())
+    match config.vocabulary_size {
+        Some(configured) if configured != logits => Err(Error::FileDamaged {
+            // The first of the two that says it counts.
+            path: ["config.json", "genai_config.json"]
+                .map(|name| folder.join(name))
+                .into_iter()
+                .find(|path| path.is_file())
+                .unwrap_or_else(|| folder.to_path_buf()),
+            reason: format!(
+                "the vocabulary is said to have {configured} tokens and the graph gives logits for {logits}"
+            ),
+            source: None,
+        }),
+        _ => Ok(()),
+    }
 }

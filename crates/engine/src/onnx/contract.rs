@@ -19,7 +19,7 @@ pub struct Contract {
     pub(crate) attention_mask: Option<Integers>,
     /// The new tokens' places, `[batch, tokens]`; some exports make them inside the graph.
     pub(crate) position_ids: Option<Integers>,
-    /// How many of the last positions get logits (a scalar), in exports that can leave the others out.
+    /// How many of the last positions get logits (a scalar or `[1]`), in exports that can leave the others out.
     pub(crate) logits_to_keep: Option<Integers>,
     /// Every key and every value tensor of every layer, in the order of the graph's inputs.
     pub(crate) state: Vec<KvPair>,
@@ -27,11 +27,26 @@ pub struct Contract {
     pub(crate) logits: Logits,
 }
 
+/// An input or output as a session describes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Port<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a ValueType,
+}
+
+impl<'a> From<&'a Outlet> for Port<'a> {
+    fn from(outlet: &'a Outlet) -> Self {
+        Self { name: outlet.name(), value: outlet.dtype() }
+    }
+}
+
 /// An integer input.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Integers {
     pub(crate) name: String,
     pub(crate) element: IntegerType,
+    /// The number of its dimensions.
+    pub(crate) rank: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +123,8 @@ impl Contract {
     /// [`Error::Unsupported`] names the input or output that this engine cannot serve, and why.
     pub(crate) fn read(
         path: &Path,
-        inputs: &[Outlet],
-        outputs: &[Outlet],
+        inputs: &[Port<'_>],
+        outputs: &[Port<'_>],
         hints: ContractHints,
     ) -> Result<Self> {
         let refuse = |reason: String| Error::Unsupported { path: path.to_path_buf(), reason };
@@ -117,7 +132,7 @@ impl Contract {
             (None, None, None, None);
         let mut state = Vec::new();
         for input in inputs {
-            match input.name() {
+            match input.name {
                 "input_ids" => input_ids = Some(integers(input, &[2]).map_err(refuse)?),
                 "attention_mask" => attention_mask = Some(integers(input, &[2]).map_err(refuse)?),
                 "position_ids" => position_ids = Some(integers(input, &[2]).map_err(refuse)?),
@@ -129,9 +144,9 @@ impl Contract {
             }
         }
         if let Some(unpaired) = outputs.iter().find(|output| {
-            output.name().starts_with("present") && !state.iter().any(|pair| pair.present == output.name())
+            output.name.starts_with("present") && !state.iter().any(|pair| pair.present == output.name)
         }) {
-            let name = unpaired.name();
+            let name = unpaired.name;
             return Err(refuse(format!("its output `{name}` has no past input that it could continue")));
         }
         if state.is_empty() {
@@ -180,15 +195,15 @@ fn unserved(name: &str) -> &'static str {
     }
 }
 
-fn tensor(outlet: &Outlet) -> Result<(TensorElementType, &[i64]), String> {
-    match outlet.dtype() {
+fn tensor<'a>(port: &Port<'a>) -> Result<(TensorElementType, &'a [i64]), String> {
+    match port.value {
         ValueType::Tensor { ty, shape, .. } => Ok((*ty, shape)),
-        _ => Err(format!("`{}` is not a tensor", outlet.name())),
+        _ => Err(format!("`{}` is not a tensor", port.name)),
     }
 }
 
-fn integers(input: &Outlet, ranks: &[usize]) -> Result<Integers, String> {
-    let name = input.name();
+fn integers(input: &Port<'_>, ranks: &[usize]) -> Result<Integers, String> {
+    let name = input.name;
     let (element, shape) = tensor(input)?;
     let element = match element {
         TensorElementType::Int64 => IntegerType::I64,
@@ -203,11 +218,11 @@ fn integers(input: &Outlet, ranks: &[usize]) -> Result<Integers, String> {
     if shape.len() == 2 && shape[0] > 1 {
         return Err(format!("its input `{name}` has {} rows for one sequence", shape[0]));
     }
-    Ok(Integers { name: name.to_owned(), element })
+    Ok(Integers { name: name.to_owned(), element, rank: shape.len() })
 }
 
-fn pair(input: &Outlet, outputs: &[Outlet], hints: ContractHints) -> Result<KvPair, String> {
-    let past = input.name();
+fn pair(input: &Port<'_>, outputs: &[Port<'_>], hints: ContractHints) -> Result<KvPair, String> {
+    let past = input.name;
     let (element, shape) = tensor(input)?;
     let recurrent = ["ssm", "conv", "recurrent", "compressor", "indexer"];
     if recurrent.iter().any(|kind| past.contains(kind)) {
@@ -237,7 +252,7 @@ fn pair(input: &Outlet, outputs: &[Outlet], hints: ContractHints) -> Result<KvPa
     let present = ["present", "present_key_values"]
         .into_iter()
         .map(|head| format!("{head}{tail}"))
-        .find(|name| outputs.iter().any(|output| output.name() == name))
+        .find(|name| outputs.iter().any(|output| output.name == name))
         .ok_or_else(|| format!("its input `{past}` has no present output that would continue it"))?;
     Ok(KvPair {
         past: past.to_owned(),
@@ -248,10 +263,10 @@ fn pair(input: &Outlet, outputs: &[Outlet], hints: ContractHints) -> Result<KvPa
     })
 }
 
-fn logits(outputs: &[Outlet], hints: ContractHints) -> Result<Logits, String> {
+fn logits(outputs: &[Port<'_>], hints: ContractHints) -> Result<Logits, String> {
     let output = outputs
         .iter()
-        .find(|output| output.name() == "logits")
+        .find(|output| output.name == "logits")
         .ok_or("it has no output `logits`: it is not a language model, or was exported without its head")?;
     let (element, shape) = tensor(output)?;
     let half = match element {
@@ -269,3 +284,7 @@ fn logits(outputs: &[Outlet], hints: ContractHints) -> Result<Logits, String> {
         .ok_or("the width of its logits is written as a symbol and no configuration file tells it")?;
     Ok(Logits { name: "logits".to_owned(), half, vocabulary_size, last_only: positions == 1 })
 }
+
+#[cfg(test)]
+#[path = "contract_tests.rs"]
+mod tests;

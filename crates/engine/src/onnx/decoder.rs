@@ -10,7 +10,7 @@ use ort::session::{IoBinding, RunOptions, Session, SessionOutputs};
 use ort::value::{DynValue, Tensor};
 
 use super::cache::OnnxKvCache;
-use super::contract::{Contract, ContractHints, IntegerType, Integers, Logits};
+use super::contract::{Contract, ContractHints, IntegerType, Integers, Logits, Port};
 use super::provider::{self, ExecutionProviderChoice};
 use super::runtime::Runtime;
 use super::shared_buffer::SharedBuffer;
@@ -50,7 +50,9 @@ impl OnnxDecoder {
     /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here.
     pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
         let (session, execution_provider, notice) = open_session(runtime, path, options)?;
-        let contract = Arc::new(Contract::read(path, session.inputs(), session.outputs(), options.hints)?);
+        let inputs: Vec<Port<'_>> = session.inputs().iter().map(Port::from).collect();
+        let outputs: Vec<Port<'_>> = session.outputs().iter().map(Port::from).collect();
+        let contract = Arc::new(Contract::read(path, &inputs, &outputs, options.hints)?);
         let run_options = RunOptions::new().map_err(|error| running("preparing to run", error))?;
         let one_row = (!contract.logits.half)
             .then(|| {
@@ -133,7 +135,7 @@ impl OnnxDecoder {
             bind(binding, positions, &[1, count], (past..total).map(|position| position as i64))?;
         }
         if let Some(keep) = &self.contract.logits_to_keep {
-            bind(binding, keep, &[], std::iter::once(1))?;
+            bind(binding, keep, &vec![1; keep.rank], std::iter::once(1))?;
         }
         Ok(())
     }
