@@ -19,8 +19,10 @@ fn the_capability_grants_every_command_and_nothing_more_than_events() {
     let text = std::fs::read_to_string(path).expect("the capability is there");
     let capability: serde_json::Value = serde_json::from_str(&text).expect("the capability is JSON");
     let mut granted: Vec<String> = serde_json::from_value(capability["permissions"].clone()).expect("names");
-    let mut expected: Vec<String> =
-        hearth_window::COMMANDS.iter().map(|command| format!("allow-{}", command.replace('_', "-"))).collect();
+    let mut expected: Vec<String> = hearth_window::COMMANDS
+        .iter()
+        .map(|command| format!("allow-{}", command.replace('_', "-")))
+        .collect();
     expected.extend(["core:event:allow-listen".to_owned(), "core:event:allow-unlisten".to_owned()]);
     granted.sort();
     expected.sort();

@@ -1,9 +1,9 @@
 //! Chat: one turn, from text to finished reply.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use engine::{FailureKind, Finish, FinishReason, Message, Progress, Request, TokenId};
+use engine::{FailureKind, Finish, FinishReason, Message, Request, TokenId};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -13,12 +13,11 @@ use crate::error::{Error, Result};
 use crate::inference::{Canceller, Inference, Update};
 use crate::models::{Models, ReadyModel};
 use crate::reply_options::ReplyOptions;
-
-/// Text is told at most this often: each message costs the window a turn of its event loop.
-const TELL_EVERY: Duration = Duration::from_millis(30);
+use crate::writing::Writing;
 
 /// What happens during a turn. The reply that the call returns is the truth; these are its preview.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once a turn, and events are not kept")]
 pub enum ChatEvent {
     /// The question is part of the conversation, and a reply to it has begun.
     Started { question: Option<Question>, reply: Reply },
@@ -92,14 +91,23 @@ impl Turn {
     }
 }
 
-/// Ends the turn however its future ends.
+/// Ends the turn however its future ends, also where nobody waits for it any longer.
 struct TurnGuard<'a>(&'a Inner, Arc<Turn>);
 
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
+        // Nobody would hear a job that still runs; one that is done is left alone.
+        self.1.stop();
+        lock(&self.0.conversation).end_generating();
         *lock(&self.0.turn) = None;
         self.1.ended.notify_waiters();
     }
+}
+
+/// What a reply that goes on has said: ids where they are known and this model's own.
+enum Said {
+    Tokens(Vec<TokenId>),
+    Text(String),
 }
 
 /// What a turn is about.
@@ -182,11 +190,11 @@ impl Chat {
             let Some(turn) = lock(&self.0.turn).clone() else { return };
             let ended = turn.ended.notified();
             turn.stop();
-            // Between the look and the wait the turn may have ended.
-            if lock(&self.0.turn).is_none() {
-                return;
+            // Between the look and the wait the turn may have ended, and another one begun.
+            let still = lock(&self.0.turn).as_ref().is_some_and(|now| Arc::ptr_eq(now, &turn));
+            if still {
+                ended.await;
             }
-            ended.await;
         }
     }
 
@@ -197,9 +205,16 @@ impl Chat {
     /// [`Error::ConversationUnknown`], [`Error::InferenceEnded`].
     pub async fn reset(&self, conversation: Uuid) -> Result<Entry> {
         self.check(conversation)?;
-        self.settle().await;
         let entry = Entry::MemoryReset { id: Uuid::new_v4(), at: Timestamp::now() };
-        lock(&self.0.conversation).entries.push(entry.clone());
+        loop {
+            self.settle().await;
+            // While this is held no turn begins, so no reply can stand on both sides of the line.
+            let running = lock(&self.0.turn);
+            if running.is_none() {
+                lock(&self.0.conversation).entries.push(entry.clone());
+                break;
+            }
+        }
         let bytes = self.0.inference.forget().await?;
         tracing::info!(bytes, "the model's memory was reset");
         Ok(entry)
@@ -232,7 +247,7 @@ impl Chat {
         if lock(&self.0.turn).is_some() {
             return Err(Error::Busy);
         }
-        let ready = self.0.models.ready().await?;
+        let (ready, _held) = self.0.models.hold_ready().await?;
         let (mut messages, options) = {
             let conversation = lock(&self.0.conversation);
             (
@@ -241,9 +256,23 @@ impl Chat {
             )
         };
         messages.push(Message::user(&text));
-        let draft_tokens = self.0.inference.encode(text).await?.len();
-        let prompt_tokens = self.0.inference.prompt(messages, options).await?.len();
-        Ok(Draft { draft_tokens, prompt_tokens, window: ready.about.window })
+        let count = async {
+            let draft_tokens = self.0.inference.encode(text).await?.len();
+            let prompt_tokens = self.0.inference.prompt(messages, options).await?.len();
+            Ok(Draft { draft_tokens, prompt_tokens, window: ready.about.window })
+        };
+        let draft = count.await;
+        if let Err(error) = &draft {
+            self.note_crash(error);
+        }
+        draft
+    }
+
+    /// Where the inference thread crashed the model is gone, and the next turn loads it again.
+    fn note_crash(&self, error: &Error) {
+        if error.engine_kind() == Some(FailureKind::Crashed) {
+            self.0.models.lost(error);
+        }
     }
 
     fn check(&self, id: Uuid) -> Result<()> {
@@ -311,8 +340,8 @@ impl Chat {
         turn: &Turn,
         writing: &mut Writing<impl FnMut(ChatEvent) + Send>,
     ) -> Result<Option<Finish>> {
-        let ready = tokio::select! {
-            ready = self.0.models.ready() => ready?,
+        let (ready, held) = tokio::select! {
+            ready = self.0.models.hold_ready() => ready?,
             () = turn.stopped.notified() => return Ok(None),
         };
         let (prompt, continued) = self.prompt(id, options, &ready).await?;
@@ -327,6 +356,8 @@ impl Chat {
             stop: options.stop.clone(),
             ignore_end_of_turn: false,
         });
+        // The reply is queued behind the prompt, and no other model came between.
+        drop(held);
         turn.stops(running.canceller());
         loop {
             let update = match writing.due() {
@@ -355,16 +386,44 @@ impl Chat {
     ) -> Result<(Vec<TokenId>, usize)> {
         let (messages, render_options, said) = {
             let mut conversation = lock(&self.0.conversation);
-            let index = conversation.entries.len() - 1;
+            let index = conversation.place_of(id).ok_or(Error::NoReply { what: "be made" })?;
             let messages = conversation.messages_before(index, options.system.as_deref());
             let render_options = conversation.render_options(options.thinking);
             let reply = conversation.reply_mut(id).ok_or(Error::NoReply { what: "be made" })?;
-            reply.model.clone_from(&ready.model.name);
-            (messages, render_options, reply.tokens.clone())
+            // The ids of another model mean nothing to this one.
+            if reply.model != ready.model.name {
+                reply.model.clone_from(&ready.model.name);
+                reply.tokens.clear();
+            }
+            let said = if reply.tokens.is_empty() {
+                Said::Text(reply.text.clone())
+            } else {
+                Said::Tokens(reply.tokens.clone())
+            };
+            (messages, render_options, said)
         };
         let mut prompt = self.0.inference.prompt(messages, render_options).await?;
+        let said = match said {
+            Said::Tokens(tokens) => tokens,
+            Said::Text(text) if text.is_empty() => Vec::new(),
+            Said::Text(text) => {
+                let tokens = self.ids_within(text).await?;
+                if let Some(reply) = lock(&self.0.conversation).reply_mut(id) {
+                    reply.tokens.clone_from(&tokens);
+                }
+                tokens
+            }
+        };
         prompt.extend(&said);
         Ok((prompt, said.len()))
+    }
+
+    /// The ids of text in the middle of a prompt: without what a model wants before a text that stands alone.
+    async fn ids_within(&self, text: String) -> Result<Vec<TokenId>> {
+        let before = self.0.inference.encode(String::new()).await?.len();
+        let mut tokens = self.0.inference.encode(text).await?;
+        tokens.drain(..before.min(tokens.len()));
+        Ok(tokens)
     }
 
     /// Makes what came of the turn part of the conversation.
@@ -376,10 +435,9 @@ impl Chat {
     ) -> Reply {
         writing.tell();
         if let Err(error) = &result {
-            tracing::warn!(%error, "the reply failed");
-            if error.engine_kind() == Some(FailureKind::Crashed) {
-                self.0.models.lost(error);
-            }
+            // Without its words: those of a chat template may quote what the user wrote.
+            tracing::warn!(kind = ?error.engine_kind(), "the reply failed");
+            self.note_crash(error);
         }
         let mut conversation = lock(&self.0.conversation);
         let mut lost = Reply::begin(String::new());
@@ -387,7 +445,10 @@ impl Chat {
         match result {
             Ok(Some(finish)) => {
                 reply.text = finish.text;
-                reply.thinking = finish.thinking;
+                // A reply that goes on from text alone does not think it all again.
+                if !finish.thinking.is_empty() {
+                    reply.thinking = finish.thinking;
+                }
                 reply.tokens.extend(finish.tokens);
                 reply.seed = Some(finish.seed);
                 reply.status = ReplyStatus::Finished(finish.reason);
@@ -408,80 +469,6 @@ impl Chat {
             }
         }
         reply.clone()
-    }
-}
-
-/// A reply's progress on its way to whoever watches.
-struct Writing<F> {
-    began: Instant,
-    first_token: Option<Instant>,
-    text: String,
-    thinking: String,
-    untold_text: String,
-    untold_thinking: String,
-    told: Option<Instant>,
-    on_event: F,
-}
-
-impl<F: FnMut(ChatEvent) + Send> Writing<F> {
-    fn new(began: Instant, on_event: F) -> Self {
-        Self {
-            began,
-            first_token: None,
-            text: String::new(),
-            thinking: String::new(),
-            untold_text: String::new(),
-            untold_thinking: String::new(),
-            told: None,
-            on_event,
-        }
-    }
-
-    fn take(&mut self, progress: Progress) {
-        match progress {
-            Progress::Prefill { done, total, reused } => {
-                if done == total {
-                    // The first token is chosen when the whole prompt was read.
-                    self.first_token.get_or_insert_with(Instant::now);
-                }
-                (self.on_event)(ChatEvent::Prefill { done, total, reused });
-            }
-            Progress::Thinking { text } => {
-                self.thinking.push_str(&text);
-                self.untold_thinking.push_str(&text);
-            }
-            Progress::Text { text } => {
-                self.text.push_str(&text);
-                self.untold_text.push_str(&text);
-            }
-        }
-        if self.due().is_some_and(|due| due <= Instant::now()) {
-            self.tell();
-        }
-    }
-
-    /// When the text that was not told yet must be.
-    fn due(&self) -> Option<Instant> {
-        if self.untold_text.is_empty() && self.untold_thinking.is_empty() {
-            return None;
-        }
-        Some(self.told.map_or(self.began, |told| told + TELL_EVERY))
-    }
-
-    fn tell(&mut self) {
-        let thinking = std::mem::take(&mut self.untold_thinking);
-        if !thinking.is_empty() {
-            (self.on_event)(ChatEvent::Thinking(thinking));
-        }
-        let text = std::mem::take(&mut self.untold_text);
-        if !text.is_empty() {
-            (self.on_event)(ChatEvent::Text(text));
-        }
-        self.told = Some(Instant::now());
-    }
-
-    fn first_token_seconds(&self) -> f64 {
-        self.first_token.unwrap_or_else(Instant::now).duration_since(self.began).as_secs_f64()
     }
 }
 

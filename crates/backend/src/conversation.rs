@@ -147,6 +147,22 @@ impl Conversation {
             .ok_or(Error::NoReply { what })
     }
 
+    /// The place of the reply `id`.
+    pub(crate) fn place_of(&self, id: Uuid) -> Option<usize> {
+        self.entries.iter().rposition(|entry| matches!(entry, Entry::Reply(reply) if reply.id == id))
+    }
+
+    /// Marks replies that nobody makes any longer as stopped.
+    pub(crate) fn end_generating(&mut self) {
+        for entry in &mut self.entries {
+            if let Entry::Reply(reply) = entry
+                && reply.status == ReplyStatus::Generating
+            {
+                reply.status = ReplyStatus::Finished(FinishReason::Cancelled);
+            }
+        }
+    }
+
     pub(crate) fn reply_mut(&mut self, id: Uuid) -> Option<&mut Reply> {
         self.entries.iter_mut().rev().find_map(|entry| match entry {
             Entry::Reply(reply) if reply.id == id => Some(reply),

@@ -32,6 +32,9 @@ pub struct Inference {
     next: Arc<AtomicU64>,
 }
 
+/// Takes an event to whoever waits for it.
+pub type Deliver = Box<dyn Fn(Event) + Send + Sync>;
+
 type Waiting = Arc<Mutex<HashMap<JobId, channel::UnboundedSender<Event>>>>;
 
 impl Inference {
@@ -42,6 +45,13 @@ impl Inference {
 
     /// Starts the thread, with models that `open` makes.
     pub fn start_with<D: Decoder + 'static>(open: impl Open<D> + Send + 'static) -> Self {
+        Self::over(move |incoming, deliver| serve(incoming.into_iter(), deliver, open))
+    }
+
+    /// A handle to `far_side`, which runs on a thread of its own: it is given the commands, gives back
+    /// their events, and returns when there are no more. Whatever carries the two to where [`serve`] is
+    /// belongs into it.
+    pub fn over(far_side: impl FnOnce(mpsc::Receiver<Command>, Deliver) + Send + 'static) -> Self {
         let (commands, incoming) = mpsc::channel();
         let waiting = Waiting::default();
         let receivers = Arc::clone(&waiting);
@@ -49,7 +59,7 @@ impl Inference {
             .name("inference-commands".into())
             .spawn(move || {
                 let deliver = Arc::clone(&receivers);
-                serve(incoming.into_iter(), move |event| hand_over(&deliver, event), open);
+                far_side(incoming, Box::new(move |event| hand_over(&deliver, event)));
                 // Whoever still waits is told by the end of its channel.
                 lock(&receivers).clear();
             })
@@ -250,6 +260,8 @@ pub fn serve<D: Decoder + 'static>(
         }
     }
     drop(jobs);
+    // Nobody is left to hear the rest.
+    lock(&cancels).values().for_each(Cancel::cancel);
     // A panic outside of a job would be a fault of this file; there is nobody left to tell.
     worker.join().ok();
 }
@@ -267,12 +279,16 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
         let result = catch_unwind(AssertUnwindSafe(|| self.attempt(job, cancel, on_progress)));
         match result {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Outcome::Failed(error.into()),
+            Ok(Err(error)) => {
+                log(&error);
+                Outcome::Failed(error.into())
+            }
             Err(panic) => {
                 // What the panic left behind is in doubt, the runtime's session included.
                 self.engine = None;
                 let message = panic_message(panic.as_ref());
-                tracing::error!(message, "a job panicked; the model was unloaded");
+                // The message of a panic may quote the text that was worked on, so the log goes without.
+                tracing::error!("a job panicked; the model was unloaded");
                 Outcome::Failed(Failure {
                     kind: FailureKind::Crashed,
                     message: format!("inference crashed and the model was unloaded: {message}"),
@@ -322,6 +338,15 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
 
     fn engine(&mut self) -> engine::Result<&mut Engine<D>> {
         self.engine.as_mut().ok_or_else(|| engine::Error::Invalid { reason: "no model is loaded".into() })
+    }
+}
+
+/// Logs a failure, without its words where they may quote what the user wrote.
+fn log(error: &engine::Error) {
+    match error {
+        engine::Error::Template { .. } => tracing::warn!("the chat template failed"),
+        engine::Error::Tokenizer { .. } => tracing::warn!("the tokenizer failed"),
+        error => tracing::warn!(error = Failure::from(error).message, "a job failed"),
     }
 }
 

@@ -25,6 +25,7 @@ mod reply_options;
 mod settings;
 mod store;
 mod system;
+mod writing;
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub use engine::{
     Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
-pub use inference::{Canceller, Inference, Running, Update, serve};
+pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use reply_options::ReplyOptions;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{LoadOptions, LoadedModel};
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use crate::Change;
 use crate::directories::AppDirs;
@@ -39,7 +39,7 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     state: Mutex<State>,
     /// One load at a time, in the order asked for.
-    loading: tokio::sync::Mutex<()>,
+    loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct State {
@@ -74,8 +74,11 @@ impl Models {
         changes: broadcast::Sender<Change>,
     ) -> Self {
         let store = ModelStore::new(directories);
-        let models = store.models();
-        let selected = store.preferred(settings.model.as_deref()).ok().map(|model| model.id);
+        let mut models = store.models();
+        let preferred = store.preferred(settings.model.as_deref()).ok();
+        let selected = preferred.as_ref().map(|model| model.id.clone());
+        // One that was chosen by its path is in no list.
+        models.extend(preferred.filter(|model| !models.iter().any(|known| known.id == model.id)));
         let state =
             State { settings, remembers: true, models, selected, states: HashMap::new(), loaded: None };
         Self(Arc::new(Inner {
@@ -85,7 +88,7 @@ impl Models {
             notices,
             changes,
             state: Mutex::new(state),
-            loading: tokio::sync::Mutex::new(()),
+            loading: Arc::default(),
         }))
     }
 
@@ -150,6 +153,12 @@ impl Models {
     /// # Errors
     /// [`Error::NoModel`], or what kept the model from loading.
     pub async fn ready(&self) -> Result<ReadyModel> {
+        self.hold_ready().await.map(|(ready, _)| ready)
+    }
+
+    /// The same, and no other model is loaded while the second value lives: jobs that belong together, such
+    /// as a prompt and the reply to it, are queued under one.
+    pub(crate) async fn hold_ready(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
         let models = self.clone();
         // In a task of its own: whoever asks may stop waiting, and the load still ends in a state.
         match tokio::spawn(async move { models.load_selected().await }).await {
@@ -158,13 +167,13 @@ impl Models {
         }
     }
 
-    async fn load_selected(&self) -> Result<ReadyModel> {
-        let _turn = self.0.loading.lock().await;
+    async fn load_selected(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
+        let held = Arc::clone(&self.0.loading).lock_owned().await;
         let Some(model) = self.selected_model() else {
             return Err(Error::NoModel { folder: self.0.directories.models() });
         };
         if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
-            return Ok(ReadyModel { model, about: loaded.about });
+            return Ok((ReadyModel { model, about: loaded.about }, held));
         }
         {
             let mut state = self.state();
@@ -204,7 +213,7 @@ impl Models {
         self.changed(Change::Models);
         self.changed(Change::Notices);
         self.changed(Change::About);
-        outcome
+        outcome.map(|ready| (ready, held))
     }
 
     /// Notes that the model is gone, after a crash.

@@ -1,6 +1,6 @@
 //! The user's settings: one JSON file.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use engine::onnx::ExecutionProviderChoice;
@@ -51,7 +51,10 @@ impl Settings {
     pub fn open(path: &Path) -> (Self, Option<String>) {
         let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Self::default(), None),
+            // A folder that is no folder is told of by whoever checks it.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return (Self::default(), None);
+            }
             Err(error) => {
                 let notice = format!(
                     "The settings in `{}` cannot be read: {error}. Defaults are in use.",

@@ -110,12 +110,12 @@ impl ModelStore {
         if path.is_dir()
             && let Ok(path) = std::path::absolute(path)
         {
-            if let Some(index) = models.iter().position(|model| model.folder == path) {
+            if let Some(index) = models.iter().position(|model| same_folder(&model.folder, &path)) {
                 return Ok(models.swap_remove(index));
             }
-            let name = file_name(&path);
-            let mut model = read(&path, ModelSource::Installed).unwrap_or_else(|| bare(&path, name));
-            // A folder somewhere else may have the name of a model that is listed, and is not that model.
+            let mut model =
+                read(&path, ModelSource::Installed).unwrap_or_else(|| bare(&path, file_name(&path)));
+            // Its name may be that of another model; its path names it alone, and finds it the next time.
             model.id = path.display().to_string();
             return Ok(model);
         }
@@ -124,17 +124,16 @@ impl ModelStore {
         Err(Error::ModelUnknown { id: id.to_owned(), known })
     }
 
-    /// The model to begin with: the one called `preferred` if it is there, else the first.
+    /// The model to begin with: what [`ModelStore::find`] knows as `preferred`, else the first.
     ///
     /// # Errors
     /// [`Error::NoModel`].
     pub fn preferred(&self, preferred: Option<&str>) -> Result<InstalledModel> {
-        let mut models = self.models();
-        if models.is_empty() {
-            return Err(Error::NoModel { folder: self.installed.clone() });
+        if let Some(model) = preferred.and_then(|id| self.find(id).ok()) {
+            return Ok(model);
         }
-        let index = models.iter().position(|model| Some(model.id.as_str()) == preferred).unwrap_or(0);
-        Ok(models.swap_remove(index))
+        let first = self.models().into_iter().next();
+        first.ok_or_else(|| Error::NoModel { folder: self.installed.clone() })
     }
 }
 
@@ -201,6 +200,13 @@ fn size(folder: &Path, depth: usize) -> u64 {
             _ => 0,
         })
         .sum()
+}
+
+fn same_folder(left: &Path, right: &Path) -> bool {
+    match (left.canonicalize(), right.canonicalize()) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => left == right,
+    }
 }
 
 fn file_name(path: &Path) -> String {

@@ -64,6 +64,7 @@ fn stop_when(
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the times are what is looked for in the log")]
 fn a_stop_ends_prefill_and_decode_of_every_form_and_the_session_goes_on() {
     let Some(fixtures) = fixtures() else { return };
     let moments: [(&str, usize, fn(&Progress) -> bool); 2] = [

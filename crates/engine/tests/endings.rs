@@ -72,7 +72,7 @@ fn stopped_at(
     let (end, begin, is_over) = (end_of_turn(), prompt.len(), Arc::clone(&over));
     let (mut engine, passes) = engine(None, move |seen| {
         if seen.len() >= stops_at && !is_over.load(Ordering::SeqCst) {
-            reached.lock().unwrap().send(()).unwrap();
+            reached.lock().expect("one pass at a time").send(()).expect("the canceller waits");
             return Scripted::UntilCancelled;
         }
         let next = seen.len().checked_sub(begin).and_then(|said| answer.get(said));

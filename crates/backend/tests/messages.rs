@@ -1,0 +1,244 @@
+//! Every message of the inference boundary comes out of an encoding as it went in.
+
+mod support;
+
+use std::path::PathBuf;
+
+use backend::messages::{Command, Event, Inspection, Job, JobId, Outcome};
+use backend::{ExecutionProviderChoice, ModelFolder};
+use engine::{
+    Clock, ExecutionProvider, Failure, FailureKind, Finish, FinishReason, KvBackend, LoadOptions,
+    LoadedModel, Message, ModelSpec, Progress, RenderOptions, Request, Role, Sampling, SuggestedSampling,
+    TokenId, Usage,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use support::recode;
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[ -~]{0,40}", Just("\u{0}\"\\\u{2028}🔥<|im_end|>".to_owned())]
+}
+
+fn ids() -> impl Strategy<Value = Vec<TokenId>> {
+    vec(any::<TokenId>(), 0..20)
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    any::<u32>().prop_map(|size| size as usize)
+}
+
+/// Times in whole microseconds: a reader of JSON may round the last bit of other numbers.
+fn seconds() -> impl Strategy<Value = f64> {
+    any::<u32>().prop_map(|microseconds| f64::from(microseconds) / 1e6)
+}
+
+fn number() -> impl Strategy<Value = f32> {
+    -100f32..100.0
+}
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    text().prop_map(PathBuf::from)
+}
+
+fn sampling() -> impl Strategy<Value = Sampling> {
+    let penalties = (number(), number(), number(), option::of(any::<u64>()));
+    (number(), size(), number(), number(), penalties).prop_map(
+        |(temperature, top_k, top_p, min_p, (repetition, presence, frequency, seed))| Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty: repetition,
+            presence_penalty: presence,
+            frequency_penalty: frequency,
+            seed,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    (ids(), size(), sampling(), size(), vec(text(), 0..3), any::<bool>()).prop_map(
+        |(prompt, continued, sampling, max_new_tokens, stop, ignore_end_of_turn)| Request {
+            prompt,
+            continued,
+            sampling,
+            max_new_tokens,
+            stop,
+            ignore_end_of_turn,
+        },
+    )
+}
+
+fn load_options() -> impl Strategy<Value = LoadOptions> {
+    use ExecutionProviderChoice::{Auto, CoreMl, Cpu};
+    let backend = option::of(prop_oneof![Just(KvBackend::SharedBuffer), Just(KvBackend::HandOver)]);
+    let provider = prop_oneof![Just(Auto), Just(Cpu), Just(CoreMl)];
+    (path(), option::of(size()), provider, option::of(size()), backend).prop_map(
+        |(library, threads, execution_provider, cache_window, kv_backend)| LoadOptions {
+            library,
+            threads,
+            execution_provider,
+            cache_window,
+            kv_backend,
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let role = prop_oneof![Just(Role::System), Just(Role::User), Just(Role::Assistant)];
+    (role, text(), option::of(text()), option::of(ids()))
+        .prop_map(|(role, content, reasoning, tokens)| Message { role, content, reasoning, tokens })
+}
+
+fn render_options() -> impl Strategy<Value = RenderOptions> {
+    let clock = (1970i16..2200, 1i8..=12, 1i8..=28, 0i8..24, 0i8..60, 0i8..60, 0i32..1_000_000_000).prop_map(
+        |(year, month, day, hour, minute, second, nanosecond)| {
+            Clock::at(jiff::civil::date(year, month, day).at(hour, minute, second, nanosecond))
+        },
+    );
+    (clock, any::<bool>(), option::of(any::<bool>())).prop_map(|(clock, add_generation_prompt, thinking)| {
+        RenderOptions { clock, add_generation_prompt, thinking }
+    })
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    let folder = (text(), path()).prop_map(|(id, path)| ModelFolder { id, path });
+    prop_oneof![
+        (folder, load_options()).prop_map(|(folder, options)| Job::Load(folder, options)),
+        Just(Job::Unload),
+        (vec(message(), 0..4), render_options())
+            .prop_map(|(messages, options)| Job::Prompt(messages, options)),
+        text().prop_map(Job::Encode),
+        request().prop_map(Job::Generate),
+        Just(Job::Forget),
+        Just(Job::Inspect),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = ModelSpec> {
+    let backend = prop_oneof![Just(KvBackend::SharedBuffer), Just(KvBackend::HandOver)];
+    let provider = prop_oneof![Just(ExecutionProvider::Cpu), Just(ExecutionProvider::CoreMl)];
+    (size(), size(), size(), size(), backend, option::of(text()), provider, size()).prop_map(
+        |(vocabulary_size, context_length, layers, row, kv_backend, kv_backend_reason, provider, threads)| {
+            ModelSpec {
+                vocabulary_size,
+                context_length,
+                layers,
+                kv_bytes_per_token: row,
+                kv_backend,
+                kv_backend_reason,
+                execution_provider: provider,
+                threads,
+            }
+        },
+    )
+}
+
+fn loaded() -> impl Strategy<Value = LoadedModel> {
+    let suggested = (
+        option::of(any::<bool>()),
+        option::of(number()),
+        option::of(any::<u32>()),
+        option::of(number()),
+        option::of(number()),
+        option::of(number()),
+    )
+        .prop_map(|(do_sample, temperature, top_k, top_p, min_p, repetition_penalty)| {
+            SuggestedSampling { do_sample, temperature, top_k, top_p, min_p, repetition_penalty }
+        });
+    let words = (text(), option::of(text()), path(), vec(text(), 0..3));
+    (spec(), size(), size(), words, any::<bool>(), any::<bool>(), suggested, seconds()).prop_map(
+        |(spec, window, inputs, words, plain_template, thinking_switch, sampling, load_seconds)| {
+            let (graph, runtime_version, library, notices) = words;
+            LoadedModel {
+                spec,
+                window,
+                graph,
+                inputs,
+                runtime_version,
+                library,
+                plain_template,
+                thinking_switch,
+                sampling,
+                notices,
+                load_seconds,
+            }
+        },
+    )
+}
+
+fn finish() -> impl Strategy<Value = Finish> {
+    use FinishReason::{Cancelled, ContextFull, EndOfTurn, MaxTokens, StopString};
+    let reason = prop::sample::select(vec![EndOfTurn, MaxTokens, StopString, ContextFull, Cancelled]);
+    let usage = (size(), size(), size(), seconds(), seconds()).prop_map(
+        |(prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds)| Usage {
+            prompt_tokens,
+            reused_tokens,
+            new_tokens,
+            prefill_seconds,
+            decode_seconds,
+        },
+    );
+    (reason, text(), text(), ids(), usage, any::<u64>()).prop_map(
+        |(reason, text, thinking, tokens, usage, seed)| Finish {
+            reason,
+            text,
+            thinking,
+            tokens,
+            usage,
+            seed,
+        },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    let kind = prop::sample::select(vec![
+        FailureKind::Runtime,
+        FailureKind::ModelMissing,
+        FailureKind::ModelBroken,
+        FailureKind::PromptTooLong,
+        FailureKind::OutOfMemory,
+        FailureKind::Crashed,
+        FailureKind::Internal,
+    ]);
+    (kind, text()).prop_map(|(kind, message)| Failure { kind, message })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let progress = prop_oneof![
+        (size(), size(), size()).prop_map(|(done, total, reused)| Progress::Prefill { done, total, reused }),
+        text().prop_map(|text| Progress::Text { text }),
+        text().prop_map(|text| Progress::Thinking { text }),
+    ];
+    let outcome = prop_oneof![
+        loaded().prop_map(|loaded| Outcome::Loaded(Box::new(loaded))),
+        Just(Outcome::Unloaded),
+        ids().prop_map(Outcome::Tokens),
+        finish().prop_map(|finish| Outcome::Finished(Box::new(finish))),
+        size().prop_map(|bytes| Outcome::Forgotten { bytes }),
+        (size(), size())
+            .prop_map(|(seen_tokens, kv_bytes)| { Outcome::Inspected(Inspection { seen_tokens, kv_bytes }) }),
+        Just(Outcome::Cancelled),
+        failure().prop_map(Outcome::Failed),
+    ];
+    prop_oneof![
+        (any::<u64>(), progress).prop_map(|(id, progress)| Event::Progress(JobId(id), progress)),
+        (any::<u64>(), outcome).prop_map(|(id, outcome)| Event::Done(JobId(id), outcome)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_command_is_what_it_was(id in any::<u64>(), job in job(), cancels in any::<bool>()) {
+        let command = if cancels { Command::Cancel(JobId(id)) } else { Command::Run(JobId(id), job) };
+        prop_assert_eq!(recode(command.clone()), command);
+    }
+
+    #[test]
+    fn every_event_is_what_it_was(event in event()) {
+        prop_assert_eq!(recode(event.clone()), event);
+    }
+}

@@ -1,0 +1,142 @@
+//! Settings, and data folders that cannot be read or written.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use backend::{Error, ExecutionProviderChoice, ReplyStatus, Settings, Severity};
+use support::{Transport, World, run};
+
+const ANSWER: &str = "Hearth runs a model on this computer.";
+
+#[test]
+fn settings_are_read_as_they_were_saved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("deep/settings.json");
+    assert_eq!(Settings::open(&path), (Settings::default(), None), "a missing file is no fault");
+    let settings = Settings {
+        model: Some("alpha".into()),
+        execution_provider: ExecutionProviderChoice::Cpu,
+        threads: Some(3),
+        cache_window: Some(2048),
+        ..Settings::default()
+    };
+    settings.save(&path).expect("saved, its folder too");
+    assert_eq!(Settings::open(&path), (settings, None));
+    assert_eq!(
+        fs::read_dir(path.parent().expect("a folder")).expect("read").count(),
+        1,
+        "nothing is left over"
+    );
+}
+
+#[test]
+fn fields_of_another_version_survive() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("settings.json");
+    fs::write(&path, r#"{"model":"alpha","theme":{"accent":"red"},"fontSize":14}"#).expect("written");
+    let (mut settings, notice) = Settings::open(&path);
+    assert_eq!((settings.model.as_deref(), notice), (Some("alpha"), None));
+    settings.model = Some("beta".into());
+    settings.save(&path).expect("saved");
+    let saved: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+    assert_eq!((&saved["theme"]["accent"], &saved["fontSize"]), (&"red".into(), &14.into()));
+    assert_eq!(saved["model"], "beta");
+}
+
+#[test]
+fn damaged_settings_are_kept_beside_and_told_of() {
+    for damage in ["{\"model\":", "[]", "null", "{\"threads\":-1}", "{\"executionProvider\":\"abacus\"}", ""]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("settings.json");
+        fs::write(&path, damage).expect("written");
+        let (settings, notice) = Settings::open(&path);
+        assert_eq!(settings, Settings::default(), "{damage}");
+        let notice = notice.unwrap_or_else(|| panic!("nothing is told of {damage}"));
+        let aside = folder.path().join("settings.damaged.json");
+        assert!(notice.contains(&aside.display().to_string()), "{notice}");
+        assert_eq!(fs::read_to_string(&aside).expect("kept"), damage);
+        assert_eq!(Settings::open(&path), (Settings::default(), None), "it is told once");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_saved_name_the_folder_and_leave_the_old_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "no folder").expect("written");
+    let error = Settings::default().save(&file.join("settings.json")).expect_err("it is a file");
+    assert!(matches!(&error, Error::DataFolder { path, full: false, .. } if *path == file), "{error}");
+    assert_eq!(fs::read_to_string(&file).expect("read"), "no folder");
+}
+
+#[test]
+fn an_unwritable_data_folder_is_a_notice_and_the_chat_works() {
+    run(async {
+        // Permissions do not stop an administrator, a file in the folder's place stops everybody.
+        let world = World::with(Transport::Channel, &[ANSWER], 512, |directories| {
+            fs::write(&directories.data, "no folder").expect("written");
+        });
+        let notices = world.backend.notices();
+        let [notice] = notices.as_slice() else { panic!("{notices:?}") };
+        assert_eq!((notice.severity, notice.code), (Severity::Error, "dataFolder"));
+        assert!(notice.message.contains(&world.directories.data.display().to_string()), "{}", notice.message);
+        let (reply, _) = world.ask("What is Hearth?").await;
+        assert!(matches!(reply.status, ReplyStatus::Finished(_)), "{:?}", reply.status);
+        world.backend.select_model("beta").await.expect("the choice counts, saved or not");
+        let unsaved = world.backend.notices().into_iter().find(|notice| notice.code == "settings");
+        assert_eq!(unsaved.expect("it is told").severity, Severity::Warning);
+        assert_eq!(world.ask("And now?").await.0.model, "Model beta");
+    });
+}
+
+#[test]
+fn damaged_settings_are_a_notice_that_can_be_dismissed() {
+    let world = World::with(Transport::Channel, &[ANSWER], 512, |directories| {
+        fs::create_dir_all(&directories.data).expect("made");
+        fs::write(directories.settings(), "{").expect("written");
+    });
+    let notices = world.backend.notices();
+    assert_eq!((notices.len(), notices[0].code), (1, "settings"));
+    world.backend.dismiss_notice(&notices[0].id);
+    assert!(world.backend.notices().is_empty());
+}
+
+#[test]
+fn the_model_that_was_chosen_is_chosen_the_next_time() {
+    run(async {
+        let first = World::new(Transport::Channel, &[ANSWER]);
+        assert_eq!(
+            first.backend.models().selected().as_deref(),
+            Some("alpha"),
+            "the first one to begin with"
+        );
+        first.backend.select_model("beta").await.expect("it loads");
+        let saved = first.directories.settings();
+        let next = World::with(Transport::Channel, &[ANSWER], 512, |directories| {
+            fs::create_dir_all(&directories.data).expect("made");
+            fs::copy(&saved, directories.settings()).expect("copied");
+        });
+        assert_eq!(next.backend.models().selected().as_deref(), Some("beta"));
+    });
+}
+
+#[test]
+fn a_library_that_is_nowhere_names_every_place() {
+    run(async {
+        let world = World::with(Transport::Channel, &[ANSWER], 512, |directories| {
+            directories.libraries = vec!["/nowhere/one.so".into(), "/nowhere/two.so".into()];
+        });
+        let (reply, _) = world.ask("What is Hearth?").await;
+        let ReplyStatus::Failed(error @ Error::LibraryMissing { .. }) = &reply.status else {
+            panic!("{:?}", reply.status)
+        };
+        for place in ["/nowhere/one.so", "/nowhere/two.so"] {
+            assert!(error.to_string().contains(place), "{error}");
+        }
+        assert!(world.loads().is_empty());
+        assert_eq!(world.directories.settings().parent(), Some(Path::new(&world.directories.data)));
+    });
+}
