@@ -23,6 +23,9 @@ const FORMS: [&str; 10] = [
     "gqa-q4-pruned",
 ];
 
+/// Whether what is told is the moment to stop at.
+type Moment = fn(&Progress) -> bool;
+
 fn request(prompt: &[TokenId]) -> Request {
     Request {
         prompt: prompt.to_vec(),
@@ -36,11 +39,7 @@ fn request(prompt: &[TokenId]) -> Request {
 
 /// Generates while another thread stops it as soon as `when` holds for what is told. Returns how it ended
 /// and how long that took from the stop on.
-fn stop_when(
-    engine: &mut Engine<OnnxDecoder>,
-    prompt: &[TokenId],
-    when: fn(&Progress) -> bool,
-) -> (Finish, Duration) {
+fn stop_when(engine: &mut Engine<OnnxDecoder>, prompt: &[TokenId], when: Moment) -> (Finish, Duration) {
     let cancel = Cancel::new();
     let remote = cancel.clone();
     let (tell, told) = mpsc::channel();
@@ -64,10 +63,9 @@ fn stop_when(
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are what is looked for in the log")]
 fn a_stop_ends_prefill_and_decode_of_every_form_and_the_session_goes_on() {
     let Some(fixtures) = fixtures() else { return };
-    let moments: [(&str, usize, fn(&Progress) -> bool); 2] = [
+    let moments: [(&str, usize, Moment); 2] = [
         ("prefill", 500, |progress| matches!(progress, Progress::Prefill { .. })),
         ("decode", 40, |progress| matches!(progress, Progress::Text { .. })),
     ];

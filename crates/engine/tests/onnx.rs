@@ -156,6 +156,7 @@ fn a_second_turn_over_the_kv_cache_answers_as_a_cold_run() {
 
 /// f32 forms must agree to the last token. For the others a near tie may flip and the texts part ways
 /// there, so the number of equal tokens before that is stated and the first must agree.
+#[expect(clippy::print_stdout, reason = "the counts are what is looked for in the log")]
 fn compare(form: &Form, what: &str, cold: &[TokenId], warm: &[TokenId]) {
     let differing = cold.iter().zip(warm).filter(|(cold, warm)| cold != warm).count();
     println!("{} {what}: {differing} of {} tokens differ", form.name, cold.len());
