@@ -112,7 +112,8 @@ fn greedy() -> backend::SuggestedSampling {
 
 fn check_window(lengths: &Lengths, about: &LoadedModel) -> Result<()> {
     let Lengths { prompt, new, depth } = lengths;
-    let wanted = depth.saturating_add(*prompt).saturating_add(*new);
+    // The last new token is chosen and never read.
+    let wanted = depth.saturating_add(*prompt).saturating_add(new - 1);
     if wanted <= about.window {
         return Ok(());
     }

@@ -67,7 +67,7 @@ impl Findings {
             self.problems.push(error.into());
         }
         match Run::open_over(directories.clone(), options) {
-            Ok(run) => self.examine_model(&run, directories),
+            Ok(run) => self.examine_model(&run, directories, options),
             Err(error) => {
                 self.library(directories);
                 self.problems.push(error);
@@ -75,7 +75,7 @@ impl Findings {
         }
     }
 
-    fn examine_model(&mut self, run: &Run, directories: &AppDirs) {
+    fn examine_model(&mut self, run: &Run, directories: &AppDirs, options: &Options) {
         for notice in run.backend().notices() {
             // What is wrong with the data folder is a problem already.
             if notice.code != "dataFolder" {
@@ -85,9 +85,7 @@ impl Findings {
         match run.wait(run.backend().models().ready()) {
             Ok(ready) => {
                 self.loaded_library(&ready.about);
-                self.model(&ready);
-                let inspected = run.wait(run.inference().inspect());
-                self.number("kv_bytes", inspected.map_or(0, |inspection| inspection.kv_bytes));
+                self.model(&ready, options);
                 run.end().ok();
             }
             Err(error) => {
@@ -132,7 +130,7 @@ impl Findings {
         self.text("runtime_version", about.runtime_version.as_deref().unwrap_or("unknown"));
     }
 
-    fn model(&mut self, ready: &ReadyModel) {
+    fn model(&mut self, ready: &ReadyModel, options: &Options) {
         let ReadyModel { model, about } = ready;
         self.text("provider", &about.spec.execution_provider.to_string());
         self.number("threads", about.spec.threads);
@@ -156,25 +154,32 @@ impl Findings {
             "chat_template",
             if about.plain_template { "plain, the model brings none" } else { "the model's" },
         );
-        let sampling = backend::ReplyOptions::default().sampling(&about.sampling);
+        let sampling = options.reply().sampling(&about.sampling);
         self.sampling(&sampling);
         let seconds = about.load_seconds;
         self.facts.push(Fact { name: "load_seconds", value: seconds.into(), shown: format!("{seconds:.2}") });
     }
 
     fn sampling(&mut self, sampling: &Sampling) {
-        let Sampling { temperature, top_k, top_p, min_p, repetition_penalty, .. } = sampling;
-        self.facts.push(Fact {
-            name: "sampling",
-            value: json!({
-                "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-                "repetition_penalty": repetition_penalty,
-            }),
-            shown: format!(
-                "temperature {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}, \
-                 repetition penalty {repetition_penalty}"
-            ),
-        });
+        let settings = [
+            ("temperature", sampling.temperature),
+            ("top_p", sampling.top_p),
+            ("min_p", sampling.min_p),
+            ("repetition_penalty", sampling.repetition_penalty),
+            ("presence_penalty", sampling.presence_penalty),
+            ("frequency_penalty", sampling.frequency_penalty),
+        ];
+        let mut object = Map::new();
+        let mut shown = Vec::new();
+        for (name, value) in settings {
+            // By way of its text: 0.95 in f32 has other digits in f64.
+            let exact: f64 = value.to_string().parse().unwrap_or_else(|_| f64::from(value));
+            object.insert(name.into(), exact.into());
+            shown.push(format!("{} {value}", name.replace('_', " ")));
+        }
+        object.insert("top_k".into(), sampling.top_k.into());
+        shown.push(format!("top k {}", sampling.top_k));
+        self.facts.push(Fact { name: "sampling", value: object.into(), shown: shown.join(", ") });
     }
 
     fn paths(&mut self, directories: &AppDirs) {

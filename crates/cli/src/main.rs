@@ -36,8 +36,8 @@ fn main() -> ExitCode {
         std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
     }
     let arguments = Arguments::parse();
-    log_to_stderr();
     let mut printer = Printer::new(arguments.options.json);
+    log_to_stderr(&printer);
     let result = obey(&arguments, &mut printer);
     printer.conclude(result)
 }
@@ -54,8 +54,12 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
 }
 
 /// Logs go to stderr, so that they never mix with what the program was asked for.
-fn log_to_stderr() {
+fn log_to_stderr(printer: &Printer) {
     // What fails in the backend is told as this program's own error, once.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,backend=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(printer.colours_stderr())
+        .init();
 }

@@ -56,6 +56,11 @@ impl Printer {
         self.json
     }
 
+    /// Whether stderr is a terminal that may show colours.
+    pub(crate) fn colours_stderr(&self) -> bool {
+        self.colours && self.stderr_is_terminal
+    }
+
     /// Whether stdout takes nothing any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.failure.is_some()
@@ -201,7 +206,7 @@ impl Printer {
     }
 
     fn muted<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.colours && self.stderr_is_terminal {
+        if self.colours_stderr() {
             Cow::Owned(format!("\u{1b}[2m{text}\u{1b}[0m"))
         } else {
             Cow::Borrowed(text)

@@ -88,7 +88,8 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler for a reply to `prompt`.
     pub fn new(sampling: &Sampling, prompt: &[TokenId]) -> Self {
-        let seed = sampling.seed.unwrap_or_else(rand::random);
+        // Drawn seeds have 53 bits, so that every reader of JSON numbers can give them back exactly.
+        let seed = sampling.seed.unwrap_or_else(|| rand::random::<u64>() >> 11);
         Self {
             sampling: sampling.clone(),
             seed,
