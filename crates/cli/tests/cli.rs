@@ -289,9 +289,9 @@ fn ctrl_c_stops_the_reply_and_keeps_what_was_said() {
     let hearth = Hearth::new();
     let mut program = hearth
         .command()
-        .args(["complete", "--json", "--prompt", "Once", "--max-tokens", "4000", "--temperature", "0"])
-        // Ember would end its turn before anybody could press a key; this keeps every end improbable.
-        .args(["--presence-penalty", "3"])
+        // Noise, so that no end comes before anybody could press a key: 1,170 tokens.
+        .args(["complete", "--json", "--prompt", "Once", "--temperature", "100", "--top-p", "1"])
+        .args(["--seed", "1"])
         .spawn()
         .expect("the program starts");
     let mut lines = BufReader::new(program.stdout.take().expect("stdout is a pipe")).lines();
