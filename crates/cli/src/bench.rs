@@ -66,6 +66,11 @@ pub(crate) fn bench(
         return Err(Error::Usage { reason });
     }
     let new = command.new.or(options.max_tokens).unwrap_or(NEW_TOKENS);
+    if new < 2 {
+        let reason =
+            "--max-tokens is the number of new tokens here, of which there must be two or more".into();
+        return Err(Error::Usage { reason });
+    }
     let lengths = Lengths { prompt: command.prompt.get(), new, depth: command.depth };
     let ready = run.wait(run.backend().models().ready())?;
     run.tell_notices(printer);

@@ -232,7 +232,7 @@ fn a_bench_measures_what_it_was_asked_to() {
 #[test]
 fn wrong_usage_has_exit_code_2() {
     let hearth = Hearth::new();
-    let cases: [&[&str]; 14] = [
+    let cases: [&[&str]; 16] = [
         &[],
         &["dance"],
         &["chat", "--temperature", "-1"],
@@ -247,6 +247,8 @@ fn wrong_usage_has_exit_code_2() {
         &["complete", "--prompt-ids", "1,x"],
         &["complete", "--prompt-ids", "4000000000"],
         &["bench", "--prompt", "100000"],
+        &["bench", "--max-tokens", "0"],
+        &["bench", "--stop", "x"],
     ];
     for case in cases {
         let ran = hearth.run(case);

@@ -33,7 +33,10 @@ fn check_run(hearth: &Hearth, model: &str, code: &str, named: &[&str]) {
         assert_eq!(last["type"], "error", "{command:?}: {last}");
         assert_eq!(last["code"], code, "{command:?}: {last}");
         for name in named {
-            assert!(last["message"].as_str().unwrap().contains(name), "{command:?}: {last}");
+            assert!(
+                last["message"].as_str().is_some_and(|message| message.contains(name)),
+                "{command:?}: {last}"
+            );
         }
     }
 }

@@ -129,6 +129,7 @@ pub(crate) fn copy_of(model: &Path) -> (TempDir, PathBuf) {
 }
 
 /// The shared fixtures; `None` (and one line) where they are absent, except in continuous integration.
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 pub(crate) fn fixtures() -> Option<PathBuf> {
     let folder = workspace().join("../shared/fixtures");
     if folder.is_dir() {
