@@ -46,7 +46,9 @@ pub(crate) fn doctor(options: &Options, printer: &mut Printer) -> Result<()> {
 
 impl Findings {
     fn text(&mut self, name: &'static str, text: &str) {
-        self.facts.push(Fact { name, value: text.into(), shown: text.to_owned() });
+        // ONNX Runtime ends some of its reasons with a line break; a fact has one line.
+        let line = text.trim_end().replace('\n', " ");
+        self.facts.push(Fact { name, value: text.into(), shown: line });
     }
 
     fn number(&mut self, name: &'static str, number: usize) {
