@@ -13,7 +13,6 @@ mod ipc;
 mod logging;
 
 use backend::{AppDirs, Backend, Change};
-use tauri::webview::PageLoadEvent;
 use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindowBuilder};
 use tauri_specta::{Builder, Event, collect_commands, collect_events};
 use tokio::sync::broadcast::error::RecvError;
@@ -76,13 +75,6 @@ fn open_window(app: &AppHandle) -> tauri::Result<()> {
         .title("Hearth")
         .inner_size(1100.0, 760.0)
         .min_inner_size(480.0, 480.0)
-        // Shown when there is something to see: an empty web view is white, also on a dark desktop.
-        .visible(false)
-        .on_page_load(|window, load| {
-            if load.event() == PageLoadEvent::Finished {
-                window.show().ok();
-            }
-        })
         .on_navigation(containment::may_navigate)
         .on_new_window(|_, _| tauri::webview::NewWindowResponse::Deny)
         .build()?;
