@@ -158,6 +158,7 @@ impl From<backend::ReplyUsage> for Usage {
 /// What happens while a reply is made: a preview, which the command's result replaces.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(tag = "type", rename_all = "camelCase")]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once a turn, and events are not kept")]
 pub(crate) enum ChatEvent {
     /// The question is part of the conversation, and a reply has begun.
     Started { question: Option<Question>, reply: Reply },
