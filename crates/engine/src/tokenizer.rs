@@ -3,6 +3,7 @@
 
 mod control;
 mod files;
+mod shared_model;
 mod stop;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use tokenizers::{
 };
 
 use crate::{Error, ModelConfig, Result, TokenId};
+use shared_model::SharedTokenizer;
 pub use stop::stop_ids;
 
 /// A model's tokenizer. Cheap to clone.
@@ -25,11 +27,11 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    full: tokenizers::Tokenizer,
+    full: SharedTokenizer,
     /// Without control tokens and post-processor.
-    plain: tokenizers::Tokenizer,
+    plain: SharedTokenizer,
     /// `plain` without the space that some vocabularies put before a text; `None` where it would be the same.
-    continuing: Option<tokenizers::Tokenizer>,
+    continuing: Option<SharedTokenizer>,
     /// Only the first stretch of a text gets that space.
     space_at_start_only: bool,
     /// Added tokens keep their ids although `plain` numbers them anew.
@@ -74,7 +76,7 @@ impl Tokenizer {
         let damaged = |reason: String, source| Error::FileDamaged { path: path.clone(), reason, source };
         // The library asserts on some contradictions inside of a file.
         let built = catch_unwind(AssertUnwindSafe(|| {
-            let full = tokenizers::Tokenizer::from_bytes(&bytes)?;
+            let full = SharedTokenizer::from_bytes(&bytes)?;
             Inner::new(full, config, template_source.unwrap_or_default())
         }));
         let inner = match built {
@@ -243,16 +245,12 @@ fn guarded<T>(doing: &'static str, call: impl FnOnce() -> tokenizers::Result<T>)
     }
 }
 
-fn encode_with(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<TokenId>> {
+fn encode_with(tokenizer: &SharedTokenizer, text: &str) -> Result<Vec<TokenId>> {
     guarded("encode this text", || Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec()))
 }
 
 impl Inner {
-    fn new(
-        mut full: tokenizers::Tokenizer,
-        config: &ModelConfig,
-        template: &str,
-    ) -> tokenizers::Result<Self> {
+    fn new(mut full: SharedTokenizer, config: &ModelConfig, template: &str) -> tokenizers::Result<Self> {
         // A file can ask to cut texts or to fill them up; a conversation wants neither.
         full.with_truncation(None)?;
         full.with_padding(None);
@@ -260,7 +258,7 @@ impl Inner {
         added.sort_by_key(|(id, _)| *id);
         let (control, ordinary) = control::divide(added, config, template);
 
-        let mut plain = tokenizers::Tokenizer::new(full.get_model().clone());
+        let mut plain = SharedTokenizer::new(full.get_model().clone());
         plain.with_normalizer(full.get_normalizer().cloned())?;
         plain.with_pre_tokenizer(full.get_pre_tokenizer().cloned());
         plain.with_decoder(full.get_decoder().cloned());
@@ -273,7 +271,7 @@ impl Inner {
 
         let pre_tokenizer = serde_json::to_value(full.get_pre_tokenizer())?;
         let id = |text: &Option<String>| text.as_ref().and_then(|text| full.token_to_id(text));
-        let unknown_of_model = match full.get_model() {
+        let unknown_of_model = match full.get_model().get() {
             ModelWrapper::BPE(model) => model.get_unk_token().clone(),
             ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
             ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
@@ -281,7 +279,6 @@ impl Inner {
         };
         let marks = full.token_to_id("<think>").zip(full.token_to_id("</think>"));
         let bos_of_file = first_added(&full);
-        let vocabulary = full.get_vocab(true);
         Ok(Self {
             continuing: continuing(&plain)?,
             space_at_start_only: pre_tokenizer.to_string().contains(r#""prepend_scheme":"first""#),
@@ -291,7 +288,7 @@ impl Inner {
             begins_with_bos: config.add_bos_token.unwrap_or(bos_of_file.is_some()),
             adds_bos_to_chats: config.add_bos_token == Some(true),
             thinking_marks: marks,
-            vocabulary_size: vocabulary.values().max().map_or(0, |id| *id as usize + 1),
+            vocabulary_size: vocabulary_size(&full),
             control: control.iter().map(|(id, _)| *id).collect(),
             control_strings: control::longest_first(control),
             plain,
@@ -300,8 +297,19 @@ impl Inner {
     }
 }
 
+/// One more than the highest id. Ids are nearly always in a row, and then they are counted: the library can
+/// list them only as a copy of the whole vocabulary.
+fn vocabulary_size(full: &SharedTokenizer) -> usize {
+    let total = full.get_vocab_size(true);
+    let is_in_a_row = (0..total).all(|id| full.id_to_token(id as TokenId).is_some());
+    if is_in_a_row && full.id_to_token(total as TokenId).is_none() {
+        return total;
+    }
+    full.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
+}
+
 /// The single token that the file's post-processor puts before every text.
-fn first_added(full: &tokenizers::Tokenizer) -> Option<TokenId> {
+fn first_added(full: &SharedTokenizer) -> Option<TokenId> {
     let processor = full.get_post_processor()?;
     if processor.added_tokens(false) == 0 {
         return None;
@@ -314,7 +322,7 @@ fn first_added(full: &tokenizers::Tokenizer) -> Option<TokenId> {
 }
 
 /// `plain` without any space put before a text, or `None` where it puts none.
-fn continuing(plain: &tokenizers::Tokenizer) -> tokenizers::Result<Option<tokenizers::Tokenizer>> {
+fn continuing(plain: &SharedTokenizer) -> tokenizers::Result<Option<SharedTokenizer>> {
     let normalizer = serde_json::to_value(plain.get_normalizer())?;
     let pre_tokenizer = serde_json::to_value(plain.get_pre_tokenizer())?;
     let without_normalizer = control::without_prepend(normalizer.clone());

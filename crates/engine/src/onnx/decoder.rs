@@ -35,6 +35,10 @@ pub struct OnnxDecoder {
     contract: Arc<Contract>,
     spec: ModelSpec,
     run_options: Arc<RunOptions>,
+    /// The same for a pass after which ONNX Runtime gives unused memory back to the system.
+    shrinking: Arc<RunOptions>,
+    /// Whether a pass of many tokens took memory that the passes of single tokens do not need.
+    is_memory_spread: bool,
     /// Where the logits of one position land when the graph gives exactly one.
     one_row: Option<Tensor<f32>>,
     logits: Vec<f32>,
@@ -54,6 +58,7 @@ impl OnnxDecoder {
         let outputs: Vec<Port<'_>> = session.outputs().iter().map(Port::from).collect();
         let contract = Arc::new(Contract::read(path, &inputs, &outputs, options.hints)?);
         let run_options = RunOptions::new().map_err(|error| running("preparing to run", error))?;
+        let shrinking = shrinking_options().map_err(|error| running("preparing to run", error))?;
         let one_row = (!contract.logits.half)
             .then(|| {
                 Tensor::<f32>::new(&Allocator::default(), [1, 1, contract.logits.vocabulary_size as i64])
@@ -75,6 +80,8 @@ impl OnnxDecoder {
             session,
             contract,
             run_options: Arc::new(run_options),
+            shrinking: Arc::new(shrinking),
+            is_memory_spread: false,
             one_row,
             notices: notice.into_iter().collect(),
         };
@@ -187,16 +194,20 @@ impl Decoder for OnnxDecoder {
         cache.prepare(total, self.spec.context_length)?;
         self.bind_integers(total, tokens, cache).map_err(|error| running("binding the inputs", error))?;
         self.bind_logits(tokens.len(), cache).map_err(|error| running("binding the logits", error))?;
-        let interrupt = Arc::clone(&self.run_options);
-        self.run_options.unterminate().map_err(|error| running("preparing to run", error))?;
+        let single = tokens.len() == 1;
+        let run_options =
+            Arc::clone(if single && self.is_memory_spread { &self.shrinking } else { &self.run_options });
+        self.is_memory_spread = !single;
+        let interrupt = Arc::clone(&run_options);
+        run_options.unterminate().map_err(|error| running("preparing to run", error))?;
         let (binding, mut parts) = cache.split();
-        let (session, run_options) = (&mut self.session, &self.run_options);
+        let session = &mut self.session;
         let result = cancel.interrupting(
             move || {
                 // It fails only on a null pointer, which a live `RunOptions` does not hold.
                 interrupt.terminate().ok();
             },
-            || session.run_binding_with_options(binding, run_options),
+            || session.run_binding_with_options(binding, &run_options),
         );
         let mut outputs = match result {
             Ok(outputs) => outputs,
@@ -211,6 +222,13 @@ impl Decoder for OnnxDecoder {
         OnnxKvCache::commit(&mut parts, &mut outputs, total)?;
         Ok(Forward::Logits(&mut self.logits))
     }
+}
+
+/// The arena never shrinks by itself, and a pass of 256 tokens takes several times what a pass of one does.
+fn shrinking_options() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
 }
 
 fn open_session(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::shared_model::SharedTokenizer;
 use crate::config::read_text;
 use crate::{Error, ModelConfig, Result, TokenId};
 
@@ -133,7 +134,7 @@ fn assemble(
 
 /// Why the ids of added tokens are not those that the file gives them, where they are not: the library
 /// numbers them in a row, and a model would read other tokens than were meant.
-pub(super) fn misnumbered(bytes: &[u8], full: &tokenizers::Tokenizer) -> Option<String> {
+pub(super) fn misnumbered(bytes: &[u8], full: &SharedTokenizer) -> Option<String> {
     #[derive(Deserialize)]
     struct File {
         #[serde(default)]
