@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { writeRecital } from "./recital";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const EMBER = join(ROOT, "models/ember");
@@ -34,6 +35,12 @@ export class DataFolder {
     const folder = join(this.models, id);
     await cp(EMBER, folder, { recursive: true });
     return folder;
+  }
+
+  /** Puts a model there that answers everything by this text, and lets it be the one that answers. */
+  async useModelThatWrites(text: string): Promise<void> {
+    await writeRecital(join(this.models, "recital"), text);
+    await writeFile(join(this.path, "settings.json"), JSON.stringify({ model: "recital" }));
   }
 
   /** A model whose tokenizer is cut off in the middle. */

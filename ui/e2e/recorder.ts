@@ -18,7 +18,7 @@ export async function recordReplies(driver: WebDriver, stopAt?: number): Promise
       const reply = replies[replies.length - 1];
       if (!reply) return;
       const isBusy = reply.ariaBusy === "true";
-      const text = reply.querySelector<HTMLElement>(".markdown")?.innerText ?? "";
+      const text = reply.querySelector<HTMLElement>(".markdown")?.innerText.trim() ?? "";
       const last = moments[moments.length - 1];
       if (last?.isBusy !== isBusy || last.text !== text) moments.push({ isBusy, text });
       if (stopAt !== null && !stopped && isBusy && text.length >= stopAt) {

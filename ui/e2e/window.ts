@@ -37,6 +37,9 @@ export type Hook =
   | "retry"
   | "copy"
   | "details"
+  | "menu"
+  | "about"
+  | "link-dialog"
   | "title";
 
 export type Options = {
@@ -108,7 +111,18 @@ export class HearthWindow {
   /** The text of every element with this hook. */
   async texts(hook: Hook): Promise<string[]> {
     const elements = await this.all(hook);
-    return Promise.all(elements.map((element) => element.getText()));
+    return Promise.all(elements.map((element) => this.textOf(element)));
+  }
+
+  /**
+   * The text of an element as it is laid out; nothing where it cannot be seen. The driver's own way loses
+   * line breaks in this web view, and the whole text of an element that begins to appear.
+   */
+  async textOf(element: WebElement): Promise<string> {
+    return this.driver.executeScript(
+      (shown: HTMLElement) => (shown.checkVisibility() ? shown.innerText.trim() : ""),
+      element,
+    );
   }
 
   /** Waits until `condition` gives something other than nothing or false, and returns that. */
@@ -158,7 +172,7 @@ export class HearthWindow {
   async replies(): Promise<string[]> {
     const texts = (await this.all("reply")).map((reply) => reply.findElements(By.css(".markdown")));
     const found = await Promise.all(texts);
-    return Promise.all(found.map(async ([text]) => (text ? text.getText() : "")));
+    return Promise.all(found.map(async ([text]) => (text ? this.textOf(text) : "")));
   }
 
   async lastReply(): Promise<string> {
@@ -171,11 +185,12 @@ export class HearthWindow {
     return (await reply?.getAttribute("data-status")) ?? "";
   }
 
-  /** The error that is shown, its technical details unfolded. */
+  /** What the error says that is shown; where a library had much to say, that is unfolded first. */
   async errorText(): Promise<string> {
     const error = await this.find("error");
-    await error.findElement(By.css("summary")).click();
-    return error.getText();
+    const [folded] = await error.findElements(By.css("summary"));
+    await folded?.click();
+    return this.textOf(error);
   }
 
   /** Opens the model picker and returns the option of this model. */
@@ -210,11 +225,43 @@ export class HearthWindow {
     }).then(({ tokens }) => tokens);
   }
 
+  /** Presses keys where the focus is. */
+  async press(...keys: string[]): Promise<void> {
+    await this.driver
+      .actions()
+      .sendKeys(...keys)
+      .perform();
+  }
+
+  /** Presses a key together with Control. */
+  async command(key: string): Promise<void> {
+    await this.driver.actions().keyDown(Key.CONTROL).sendKeys(key).keyUp(Key.CONTROL).perform();
+  }
+
+  /** Runs a function in the page. */
+  async inPage<T>(look: () => T): Promise<T> {
+    return this.driver.executeScript(look);
+  }
+
+  /** Waits until all that appears has appeared and was drawn. */
+  private async restsForAPicture(): Promise<void> {
+    await this.driver.executeAsyncScript((done: () => void) => {
+      const ends = document
+        .getAnimations()
+        .filter(({ effect }) => effect?.getComputedTiming().endTime !== Infinity)
+        .map((animation) => animation.finished.catch(() => undefined));
+      void Promise.all(ends).then(() => {
+        requestAnimationFrame(() => requestAnimationFrame(() => done()));
+      });
+    });
+  }
+
   /** Leaves a picture of the window where pictures are asked for. */
   async picture(name: string): Promise<void> {
     const folder = process.env["HEARTH_SCREENSHOTS"];
     if (!folder) return;
     await mkdir(folder, { recursive: true });
+    await this.restsForAPicture();
     const picture = await this.driver.takeScreenshot();
     await writeFile(join(folder, `${name}.png`), picture, "base64");
   }

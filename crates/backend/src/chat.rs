@@ -1,18 +1,18 @@
 //! Chat: one turn, from text to finished reply.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use engine::{FailureKind, Finish, FinishReason, Message, Request, TokenId};
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 use crate::error::{Error, Result};
-use crate::inference::{Canceller, Inference, Update};
+use crate::inference::{Inference, Update};
 use crate::models::{Models, ReadyModel};
 use crate::reply_options::ReplyOptions;
+use crate::turn::{Turn, lock};
 use crate::writing::Writing;
 
 /// What happens during a turn. The reply that the call returns is the truth; these are its preview.
@@ -52,45 +52,6 @@ struct Inner {
     turn: Mutex<Option<Arc<Turn>>>,
 }
 
-/// A reply under way, as those see it who would stop it.
-#[derive(Default)]
-struct Turn {
-    stop: Mutex<StopState>,
-    stopped: Notify,
-    /// Told when the reply is part of the conversation, finished.
-    ended: Notify,
-}
-
-#[derive(Default)]
-struct StopState {
-    asked: bool,
-    canceller: Option<Canceller>,
-}
-
-impl Turn {
-    fn stop(&self) {
-        let mut state = lock(&self.stop);
-        state.asked = true;
-        if let Some(canceller) = &state.canceller {
-            canceller.cancel();
-        }
-        self.stopped.notify_one();
-    }
-
-    fn is_stopped(&self) -> bool {
-        lock(&self.stop).asked
-    }
-
-    /// Lets a stop reach the job, also one that was asked for before.
-    fn stops(&self, canceller: Canceller) {
-        let mut state = lock(&self.stop);
-        if state.asked {
-            canceller.cancel();
-        }
-        state.canceller = Some(canceller);
-    }
-}
-
 /// Ends the turn however its future ends, also where nobody waits for it any longer.
 struct TurnGuard<'a>(&'a Inner, Arc<Turn>);
 
@@ -100,7 +61,7 @@ impl Drop for TurnGuard<'_> {
         self.1.stop();
         lock(&self.0.conversation).end_generating();
         *lock(&self.0.turn) = None;
-        self.1.ended.notify_waiters();
+        self.1.end();
     }
 }
 
@@ -123,9 +84,14 @@ impl Chat {
         Self(Arc::new(Inner { models, inference, conversation, turn: Mutex::new(None) }))
     }
 
-    /// The conversation as it is now.
+    /// The conversation as it is now; a reply under way has what it said until now.
     pub fn conversation(&self) -> Conversation {
-        lock(&self.0.conversation).clone()
+        let turn = lock(&self.0.turn).clone();
+        let mut conversation = lock(&self.0.conversation).clone();
+        if let Some(turn) = turn {
+            turn.add_to(&mut conversation);
+        }
+        conversation
     }
 
     /// Sends a message and waits for the reply, whatever comes of it: one that failed or was stopped is a
@@ -188,7 +154,7 @@ impl Chat {
     pub async fn settle(&self) {
         loop {
             let Some(turn) = lock(&self.0.turn).clone() else { return };
-            let ended = turn.ended.notified();
+            let ended = turn.ended();
             turn.stop();
             // Between the look and the wait the turn may have ended, and another one begun.
             let still = lock(&self.0.turn).as_ref().is_some_and(|now| Arc::ptr_eq(now, &turn));
@@ -287,7 +253,7 @@ impl Chat {
         &self,
         task: Task,
         options: ReplyOptions,
-        mut on_event: impl FnMut(ChatEvent) + Send,
+        mut tell: impl FnMut(ChatEvent) + Send,
     ) -> Result<Reply> {
         let began = Instant::now();
         let turn = Arc::new(Turn::default());
@@ -300,6 +266,10 @@ impl Chat {
         }
         let _guard = TurnGuard(&self.0, Arc::clone(&turn));
         let (id, event) = self.begin(task)?;
+        let mut on_event = |event| {
+            turn.note(&event);
+            tell(event);
+        };
         on_event(event);
         let mut writing = Writing::new(began, on_event);
         let result = self.reply(id, &options, &turn, &mut writing).await;
@@ -342,7 +312,7 @@ impl Chat {
     ) -> Result<Option<Finish>> {
         let (ready, held) = tokio::select! {
             ready = self.0.models.hold_ready() => ready?,
-            () = turn.stopped.notified() => return Ok(None),
+            () = turn.stopped() => return Ok(None),
         };
         let (prompt, continued) = self.prompt(id, options, &ready).await?;
         if turn.is_stopped() {
@@ -470,8 +440,4 @@ impl Chat {
         }
         reply.clone()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,6 +25,7 @@ mod reply_options;
 mod settings;
 mod store;
 mod system;
+mod turn;
 mod writing;
 
 use std::sync::Arc;

@@ -34,6 +34,35 @@ fn a_turn_is_told_while_it_is_made_and_saved_when_it_is_done() {
 }
 
 #[test]
+fn who_reads_the_conversation_meanwhile_sees_what_the_reply_has_said() {
+    over_each_transport(async |transport| {
+        let world = World::new(transport, &[FIRST]);
+        let (mut told, mut looks) = (String::new(), 0);
+        let on_event = |event| {
+            if let ChatEvent::Text(text) = event {
+                told.push_str(&text);
+            }
+            match world.entries().last() {
+                Some(Entry::Reply(reply)) if reply.status == ReplyStatus::Generating => {
+                    assert_eq!(reply.text, told, "it has all that was told, once");
+                    looks += usize::from(!told.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let conversation = world.chat().conversation().id;
+        let options = ReplyOptions::default();
+        let reply = world.chat().send(conversation, "What is Hearth?".into(), options, on_event).await;
+        assert_eq!(reply.expect("it is answered").text, FIRST);
+        assert!(looks > 0, "there was text before the end");
+        assert!(
+            matches!(world.entries().last(), Some(Entry::Reply(reply)) if reply.text == FIRST),
+            "the end adds nothing twice"
+        );
+    });
+}
+
+#[test]
 fn a_second_turn_reuses_the_first() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST, SECOND]);
