@@ -1,8 +1,9 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import type { SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
+import { ProcessGroup } from "./processGroup";
 
 const START_TIMEOUT = 20_000;
 
@@ -10,7 +11,7 @@ const START_TIMEOUT = 20_000;
 export class WebDriverServer {
   private constructor(
     readonly url: string,
-    private readonly process: ChildProcess,
+    private readonly processes: ProcessGroup,
     private readonly log: string,
   ) {}
 
@@ -22,14 +23,12 @@ export class WebDriverServer {
   static async start(environment: NodeJS.ProcessEnv, log: string): Promise<WebDriverServer> {
     const program = required("HEARTH_WEBDRIVER");
     const port = await freePort();
-    const child = spawn(program, [`--port=${port}`], {
-      env: environment,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const options: SpawnOptions = { env: environment, stdio: ["ignore", "pipe", "pipe"] };
+    const processes = new ProcessGroup(program, options, `--port=${port}`);
     const output = createWriteStream(log, { flags: "a" });
-    child.stdout.pipe(output, { end: false });
-    child.stderr.pipe(output, { end: false });
-    const server = new WebDriverServer(`http://127.0.0.1:${port}`, child, log);
+    processes.leader.stdout?.pipe(output, { end: false });
+    processes.leader.stderr?.pipe(output, { end: false });
+    const server = new WebDriverServer(`http://127.0.0.1:${port}`, processes, log);
     try {
       await server.untilReady();
     } catch (error) {
@@ -44,17 +43,15 @@ export class WebDriverServer {
     return readFile(this.log, "utf8");
   }
 
+  /** Ends the driver, and the window where it is still there. */
   async stop(): Promise<void> {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-    const ended = once(this.process, "exit");
-    this.process.kill();
-    await ended;
+    await this.processes.end();
   }
 
   private async untilReady(): Promise<void> {
     const end = Date.now() + START_TIMEOUT;
     for (;;) {
-      if (this.process.exitCode !== null) {
+      if (this.processes.hasEnded) {
         throw new Error(`the driver ended at once:\n${await this.printed()}`);
       }
       try {
