@@ -30,6 +30,17 @@ scenario("a suggestion sends itself and is answered", async ({ open }) => {
   await window.picture("answered suggestion");
 });
 
+scenario("every suggestion is something that the model can do", async ({ open }) => {
+  const window = await open();
+  await window.modelBecomes("ember", "ready");
+  const suggestions = await window.texts("suggestion");
+  for (const suggestion of suggestions) {
+    expect(await window.ask(suggestion), suggestion).not.toMatch(/more than I can do/u);
+  }
+  expect((await window.replies()).at(-1), "the last one asks for code").toContain("Hello, world!");
+  await window.picture("answered suggestions");
+});
+
 scenario("the second turn reads only what is new", async ({ open }) => {
   const window = await open();
   await window.ask("My name is Brindlo.");

@@ -7,8 +7,8 @@ import { FLOAT, floats, INT64, integers, model, node, port } from "./onnx";
 
 const START = "<|start|>";
 const END = "<|end|>";
-/** Rows and columns of a product that every token costs, so that a word takes a millisecond or two. */
-const WORK = 2048;
+/** Rows and columns of a product that every token costs, so that a word takes some milliseconds. */
+const WORK = 3072;
 
 /** Writes a model folder whose replies are this text. */
 export async function writeRecital(folder: string, text: string): Promise<void> {

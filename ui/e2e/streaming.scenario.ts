@@ -9,8 +9,13 @@ const paragraph = (number: number) =>
   "enough to begin. Take one of them away and it ends. Give it all three and it keeps itself, " +
   "as long as somebody looks after it now and then.";
 
+const paragraphs = (count: number) =>
+  Array.from({ length: count }, (_, index) => paragraph(index + 1)).join("\n\n");
+
 /** Some seconds of writing. */
-const LONG = Array.from({ length: 40 }, (_, index) => paragraph(index + 1)).join("\n\n");
+const LONG = paragraphs(40);
+/** Long enough that a window can be loaded again meanwhile. */
+const LONGER = paragraphs(100);
 
 async function writingHasBegun(window: HearthWindow): Promise<string> {
   return window.until("some of the reply is there, and not all of it", async () => {
@@ -77,7 +82,7 @@ scenario("Escape stops a reply and nothing that was typed is lost", async ({ dat
 });
 
 scenario("a window that is loaded again shows the reply under way", async ({ data, open }) => {
-  await data.useModelThatWrites(LONG);
+  await data.useModelThatWrites(LONGER);
   const window = await open();
   await window.modelBecomes("recital", "ready");
   await window.send("Write.");
@@ -86,8 +91,8 @@ scenario("a window that is loaded again shows the reply under way", async ({ dat
   await window.find("composer");
   const after = await writingHasBegun(window);
   expect(after.startsWith(before), "it is the same reply, further on").toBe(true);
-  expect(LONG.startsWith(after)).toBe(true);
+  expect(LONGER.startsWith(after)).toBe(true);
   await window.replyEnds(1);
-  expect(await window.lastReply()).toBe(LONG);
+  expect(await window.lastReply()).toBe(LONGER);
   expect(await window.texts("question")).toEqual(["Write."]);
 });

@@ -261,6 +261,8 @@ export class HearthWindow {
     const folder = process.env["HEARTH_SCREENSHOTS"];
     if (!folder) return;
     await mkdir(folder, { recursive: true });
+    // What the pointer was left on would show itself as pointed at.
+    await this.driver.actions().move({ x: 4, y: 240 }).perform();
     await this.restsForAPicture();
     const picture = await this.driver.takeScreenshot();
     await writeFile(join(folder, `${name}.png`), picture, "base64");
