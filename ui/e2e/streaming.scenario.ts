@@ -15,7 +15,7 @@ const paragraphs = (count: number) =>
 /** Some seconds of writing. */
 const LONG = paragraphs(40);
 /** Long enough that a window can be loaded again meanwhile. */
-const LONGER = paragraphs(100);
+const LONGER = paragraphs(80);
 
 async function writingHasBegun(window: HearthWindow): Promise<string> {
   return window.until("some of the reply is there, and not all of it", async () => {
@@ -33,6 +33,11 @@ scenario("text appears before the reply has ended", async ({ data, open }) => {
   await recordReplies(window.driver);
   await window.send("Write.");
   await writingHasBegun(window);
+  const glow = await window.inPage(() => {
+    const last = document.querySelector(".markdown")?.lastElementChild;
+    return last ? getComputedStyle(last, "::after").width : "";
+  });
+  expect(glow, "the ember glows behind the last word").toBe("8px");
   await window.picture("streaming reply");
   await window.replyEnds(1);
   const moments = await recordedMoments(window.driver);
