@@ -250,6 +250,8 @@ fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuil
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_optimization_level(GraphOptimizationLevel::All)?
+        // A pattern is planned and kept for each shape of the inputs, and no two steps of a reply have the same.
+        .with_memory_pattern(false)?
         .with_config_entry("session.intra_op.allow_spinning", "1")?
         // Threads that wait for work burn a core each; between two replies nobody waits.
         .with_config_entry("session.force_spinning_stop", "1")?
