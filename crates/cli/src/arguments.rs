@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Chats: in this terminal, for one turn (--prompt), or with one message a line from stdin.
+    /// Chats: in this terminal, for one turn (--prompt), or with one message a line from stdin (--input).
     Chat(ChatArguments),
     /// Continues text as it is, without the model's chat template.
     Complete(CompleteArguments),
@@ -38,6 +38,19 @@ pub(crate) struct ChatArguments {
     /// Sends this message, prints the reply, and ends.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) prompt: Option<String>,
+    /// What a line of stdin is.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = InputFormat::Text,
+        conflicts_with = "prompt")]
+    pub(crate) input: InputFormat,
+}
+
+/// What a line of stdin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// A message.
+    Text,
+    /// {"message": "TEXT"}, of several lines too, or {"command": "reset"} for a new conversation.
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 
 use backend::{ChatEvent, FinishReason, ReplyOptions, ReplyStatus};
 
-use crate::arguments::{ChatArguments, Options};
+use crate::arguments::{ChatArguments, InputFormat, Options};
 use crate::error::Result;
-use crate::input::{LineEditor, StdinMessages};
+use crate::input::{Input, LineEditor, StdinLines};
 use crate::interrupt::Interrupts;
 use crate::lines::FinishedReply;
 use crate::models;
@@ -38,13 +38,19 @@ pub(crate) fn chat(
     let mut dialogue = Dialogue { run, interrupts, options: options.reply(), printer };
     if let Some(prompt) = &command.prompt {
         dialogue.turn(prompt.clone())?;
-    } else if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !options.json {
+    } else if is_for_people(options, command) {
         dialogue.printer.aside(&format!("{} answers. /help shows the commands.", ready.model.name));
         dialogue.in_the_terminal()?;
     } else {
-        dialogue.over_stdin()?;
+        dialogue.over_stdin(command.input)?;
     }
     run.end()
+}
+
+/// Whether somebody types the messages and reads the replies.
+fn is_for_people(options: &Options, command: &ChatArguments) -> bool {
+    let is_plain = command.input == InputFormat::Text && !options.json;
+    is_plain && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
 /// The user and the model, in turns.
@@ -77,13 +83,19 @@ impl Dialogue<'_> {
         Ok(())
     }
 
-    /// Answers the lines of stdin. The first failure is the end, and so is Ctrl-C.
-    fn over_stdin(&mut self) -> Result<()> {
-        let mut messages = StdinMessages::new();
-        while let Some(message) = messages.next_message()? {
-            let reason = self.turn(message)?;
+    /// Does what the lines of stdin ask for. The first failure is the end, and so is Ctrl-C.
+    fn over_stdin(&mut self, format: InputFormat) -> Result<()> {
+        let mut lines = StdinLines::new(format);
+        while let Some(input) = lines.next_input()? {
+            let reason = match input {
+                Input::Message(text) => Some(self.turn(text)?),
+                Input::Reset => {
+                    self.reset()?;
+                    None
+                }
+            };
             self.printer.check()?;
-            if reason == FinishReason::Cancelled {
+            if reason == Some(FinishReason::Cancelled) {
                 break;
             }
         }
@@ -95,11 +107,7 @@ impl Dialogue<'_> {
         let (name, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
         match (name, argument.trim()) {
             ("help", "") => self.printer.aside(COMMANDS),
-            ("reset", "") => {
-                let chat = self.run.backend().chat();
-                self.run.wait(chat.reset(chat.conversation().id))?;
-                self.printer.aside("The model has forgotten what was said before.");
-            }
+            ("reset", "") => self.reset()?,
             ("model", "") => models::print_all(self.run, self.printer),
             ("model", id) => {
                 let selected =
@@ -111,6 +119,14 @@ impl Dialogue<'_> {
             }
             _ => self.printer.aside(&format!("There is no command /{command}. /help shows those there are.")),
         }
+        Ok(())
+    }
+
+    /// Clears the model's memory of the conversation.
+    fn reset(&mut self) -> Result<()> {
+        let chat = self.run.backend().chat();
+        self.run.wait(chat.reset(chat.conversation().id))?;
+        self.printer.reset();
         Ok(())
     }
 

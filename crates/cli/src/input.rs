@@ -5,7 +5,9 @@ use std::io::BufRead;
 use rustyline::config::Config;
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
+use serde::Deserialize;
 
+use crate::arguments::InputFormat;
 use crate::error::{Error, Result};
 
 const PROMPT: &str = "> ";
@@ -52,21 +54,29 @@ impl LineEditor {
     }
 }
 
-/// The messages of stdin, one a line. Empty lines are none.
-pub(crate) struct StdinMessages {
+/// What a line of stdin asks for.
+pub(crate) enum Input {
+    Message(String),
+    /// The conversation begins anew.
+    Reset,
+}
+
+/// The lines of stdin. Empty ones ask for nothing.
+pub(crate) struct StdinLines {
+    format: InputFormat,
     lines: u64,
 }
 
-impl StdinMessages {
-    pub(crate) fn new() -> Self {
-        Self { lines: 0 }
+impl StdinLines {
+    pub(crate) fn new(format: InputFormat) -> Self {
+        Self { format, lines: 0 }
     }
 
-    /// The next message; `None` at the end.
+    /// What the next line asks for; `None` at the end.
     ///
     /// # Errors
     /// [`Error::Input`] names the line.
-    pub(crate) fn next_message(&mut self) -> Result<Option<String>> {
+    pub(crate) fn next_input(&mut self) -> Result<Option<Input>> {
         loop {
             let mut line = Vec::new();
             self.lines += 1;
@@ -78,9 +88,49 @@ impl StdinMessages {
             let line = String::from_utf8(line).map_err(|_| failed("it is no UTF-8 text".into()))?;
             let line = line.strip_suffix('\n').unwrap_or(&line);
             let line = line.strip_suffix('\r').unwrap_or(line);
-            if !line.trim().is_empty() {
-                return Ok(Some(line.to_owned()));
+            if line.trim().is_empty() {
+                continue;
             }
+            return match self.format {
+                InputFormat::Text => Ok(Some(Input::Message(line.to_owned()))),
+                InputFormat::Json => JsonLine::read(line).map(Some).map_err(|wrong| {
+                    failed(format!(r#"{wrong}; expected {{"message": "TEXT"}} or {{"command": "reset"}}"#))
+                }),
+            };
         }
     }
+}
+
+/// A line of stdin in JSON. It has one of these and not the other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonLine {
+    message: Option<String>,
+    command: Option<String>,
+}
+
+impl JsonLine {
+    /// What the line asks for, or what is wrong with it.
+    fn read(line: &str) -> Result<Input, String> {
+        // Serde would take an array for an object whose names were left out.
+        if !line.trim_start().starts_with('{') {
+            return Err("it is no JSON object".into());
+        }
+        let line: Self = serde_json::from_str(line).map_err(|error| in_one_line(&error))?;
+        match (line.message, line.command.as_deref()) {
+            (Some(text), None) if text.trim().is_empty() => Err("the message is empty".into()),
+            (Some(text), None) => Ok(Input::Message(text)),
+            (None, Some("reset")) => Ok(Input::Reset),
+            (None, Some(command)) => Err(format!("there is no command `{command}`")),
+            (Some(_), Some(_)) => Err("it has a message and a command".into()),
+            (None, None) => Err("it has neither a message nor a command".into()),
+        }
+    }
+}
+
+/// The error without its line, which is always the first: it would contradict the line of stdin.
+fn in_one_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    format!("{} at column {}", text.strip_suffix(&place).unwrap_or(&text), error.column())
 }

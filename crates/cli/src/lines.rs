@@ -3,7 +3,7 @@
 use backend::{FinishReason, TokenId, Usage};
 use serde::Serialize;
 
-/// One line of a reply.
+/// One line of a conversation.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
@@ -12,6 +12,7 @@ pub(crate) enum Line<'a> {
     Thinking { text: &'a str },
     Notice { code: &'a str, message: &'a str },
     Error { code: &'a str, message: &'a str },
+    Reset,
     Finish { text: &'a str, token_ids: &'a [TokenId], reason: &'static str, usage: Usage, seed: Option<u64> },
 }
 

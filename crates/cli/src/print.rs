@@ -134,6 +134,14 @@ impl Printer {
         }
     }
 
+    /// The model's memory of the conversation was cleared.
+    pub(crate) fn reset(&mut self) {
+        if self.json {
+            return self.json_line(&Line::Reset);
+        }
+        self.aside("The model has forgotten what was said before.");
+    }
+
     /// A fact that the user should know.
     pub(crate) fn notice(&mut self, code: &str, message: &str) {
         if self.json {

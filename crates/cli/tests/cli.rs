@@ -70,6 +70,83 @@ fn a_slash_in_stdin_is_text_and_no_command() {
 }
 
 #[test]
+fn a_message_in_json_arrives_whole_with_all_its_lines() {
+    let hearth = Hearth::new();
+    let text = "Repeat this:\n\n  /reset\\\n{\"command\": \"reset\"}\r\n\t🔥 ";
+    let line = serde_json::json!({ "message": text }).to_string() + "\n";
+    let arguments = ["chat", "--json", "--temperature", "0", "--max-tokens", "8"];
+    let as_line =
+        hearth.run_with_input(&[arguments.as_slice(), &["--input", "json"]].concat(), line.as_bytes());
+    let as_argument = hearth.run(arguments.into_iter().chain(["--prompt", text])).succeeded().finish();
+    let as_line = as_line.succeeded().finish();
+    assert_eq!(as_line["usage"]["prompt_tokens"], as_argument["usage"]["prompt_tokens"]);
+    assert_eq!(as_line["token_ids"], as_argument["token_ids"]);
+}
+
+#[test]
+fn a_reset_from_stdin_begins_the_conversation_and_the_kv_cache_anew() {
+    let hearth = Hearth::new();
+    let arguments = ["chat", "--json", "--input", "json", "--temperature", "0", "--system", "Be short."];
+    let question = r#"{"message": "What is my name?"}"#;
+    let input = format!(
+        "{{\"message\": \"My name is Ada.\"}}\n{question}\n\n {{ \"command\": \"reset\" }} \r\n{question}"
+    );
+    let ran = hearth.run_with_input(&arguments, input.as_bytes()).succeeded();
+    let ends: Vec<Value> =
+        ran.lines().into_iter().filter(|line| line["type"] == "finish" || line["type"] == "reset").collect();
+    let [told, asked, reset, asked_anew] = ends.as_slice() else { panic!("four ends: {}", ran.stdout) };
+    assert_eq!(reset.to_string(), r#"{"type":"reset"}"#);
+    assert_eq!(told["usage"]["reused_tokens"], 0);
+    assert_ne!(asked["usage"]["reused_tokens"], 0, "until the reset it is one conversation");
+    assert!(asked["text"].as_str().unwrap().contains("Ada"), "{asked}");
+    let first = hearth.run_with_input(&arguments, question.as_bytes()).succeeded().finish();
+    assert_eq!(asked_anew["token_ids"], first["token_ids"], "as if nothing had been said");
+    for count in ["prompt_tokens", "reused_tokens", "new_tokens"] {
+        assert_eq!(asked_anew["usage"][count], first["usage"][count], "{count}");
+    }
+}
+
+#[test]
+fn json_in_and_text_out_go_together() {
+    let hearth = Hearth::new();
+    let arguments = ["chat", "--input", "json", "--temperature", "0", "--max-tokens", "4"];
+    let input = b"{\"message\": \"Hello\"}\n{\"command\": \"reset\"}\n{\"message\": \"Hello\"}\n";
+    let ran = hearth.run_with_input(&arguments, input).succeeded();
+    let [first, second] = ran.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{}", ran.stdout) };
+    assert_eq!(first, second, "a greedy reply to the same conversation");
+    assert_eq!(ran.stderr, "The model has forgotten what was said before.\n");
+}
+
+#[test]
+fn a_malformed_line_of_json_is_told_with_its_number_and_what_was_expected() {
+    let hearth = Hearth::new();
+    let cases = [
+        ("What is Hearth?", "no JSON object"),
+        (r#"["Hello", null]"#, "no JSON object"),
+        (r#"{"message": "Hello"#, "EOF while parsing a string at column 18"),
+        (r#"{"message": "Hello"} {}"#, "trailing characters at column 22"),
+        (r#"{"message": "Hello", "role": "user"}"#, "unknown field `role`"),
+        (r#"{"message": ["Hello"]}"#, "expected a string"),
+        (r#"{"message": " \n"}"#, "the message is empty"),
+        (r#"{"command": "dance"}"#, "there is no command `dance`"),
+        (r#"{"message": "Hello", "command": "reset"}"#, "a message and a command"),
+        ("{}", "neither a message nor a command"),
+    ];
+    for (line, wrong) in cases {
+        let input = format!("{{\"command\": \"reset\"}}\n\n{line}\n{{\"command\": \"reset\"}}\n");
+        let ran = hearth.run_with_input(&["chat", "--json", "--input", "json"], input.as_bytes());
+        assert_eq!(ran.code, Some(1), "{line}: {}", ran.stdout);
+        let [reset, error] = &ran.lines()[..] else { panic!("it ends there: {}", ran.stdout) };
+        assert_eq!(reset["type"], "reset", "what stands before it was done");
+        assert_eq!(error["type"], "error");
+        let message = error["message"].as_str().unwrap();
+        for part in ["line 3: ", wrong, r#"; expected {"message": "TEXT"} or {"command": "reset"}"#] {
+            assert!(message.contains(part), "{line} gives no `{part}`: {message}");
+        }
+    }
+}
+
+#[test]
 fn continuations_give_the_golden_ids() {
     let Some(fixtures) = fixtures() else { return };
     let hearth = Hearth::new();
@@ -232,7 +309,7 @@ fn a_bench_measures_what_it_was_asked_to() {
 #[test]
 fn wrong_usage_has_exit_code_2() {
     let hearth = Hearth::new();
-    let cases: [&[&str]; 16] = [
+    let cases: [&[&str]; 18] = [
         &[],
         &["dance"],
         &["chat", "--temperature", "-1"],
@@ -242,6 +319,8 @@ fn wrong_usage_has_exit_code_2() {
         &["chat", "--threads", "0"],
         &["chat", "--provider", "gpu"],
         &["chat", "--prompt", ""],
+        &["chat", "--input", "yaml"],
+        &["chat", "--input", "json", "--prompt", "Hello"],
         &["complete"],
         &["complete", "--prompt", "a", "--prompt-ids", "1"],
         &["complete", "--prompt-ids", "1,x"],
