@@ -6,7 +6,8 @@ export default defineConfig({
   plugins: [svelte(), svelteTesting()],
   // Tauri prints compiler errors above Vite's output and expects the window's address to be fixed.
   clearScreen: false,
-  server: { port: 5173, strictPort: true },
+  // The models lie beside the interface: a test compares what Ember says with the labels here.
+  server: { port: 5173, strictPort: true, fs: { allow: [".", "../models"] } },
   build: {
     target: ["safari17", "chrome120"],
     // The content security policy allows fonts from the application itself only, so none may become a data: address.

@@ -35,7 +35,9 @@ scenario("every suggestion is something that the model can do", async ({ open })
   await window.modelBecomes("ember", "ready");
   const suggestions = await window.texts("suggestion");
   for (const suggestion of suggestions) {
-    expect(await window.ask(suggestion), suggestion).not.toMatch(/more than I can do/u);
+    expect(await window.ask(suggestion), suggestion).not.toMatch(
+      /more than I can do|rather not guess|too hard|not sure I/u,
+    );
   }
   expect((await window.replies()).at(-1), "the last one asks for code").toContain("Hello, world!");
   await window.picture("answered suggestions");

@@ -6,6 +6,7 @@ import { writeRecital } from "./recital";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const EMBER = join(ROOT, "models/ember");
+const RECIPE = join(EMBER, "recipe");
 const FIXTURES = resolve(ROOT, "../shared/fixtures");
 
 /** A data folder of its own for one scenario, with the model folders put into it. */
@@ -33,7 +34,7 @@ export class DataFolder {
   /** Puts an intact copy of the built-in model there. */
   async addModel(id: string): Promise<string> {
     const folder = join(this.models, id);
-    await cp(EMBER, folder, { recursive: true });
+    await cp(EMBER, folder, { recursive: true, filter: (path) => !path.startsWith(RECIPE) });
     return folder;
   }
 

@@ -17,6 +17,7 @@ mod command;
 mod error;
 mod interface;
 mod print;
+mod python;
 mod run;
 mod runtime;
 mod setup;

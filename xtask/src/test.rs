@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Selection;
 use crate::command::Program;
 use crate::error::{Error, Result};
+use crate::python::Python;
 use crate::workspace::Workspace;
 use crate::{interface, print, runtime, system, window_test};
 
@@ -23,11 +24,16 @@ struct Check {
 }
 
 /// Each check makes ready what it needs itself, so any of them can run alone.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         name: "format",
         what: "the formatting of the Rust sources",
         perform: |workspace, _| check_format(workspace),
+    },
+    Check {
+        name: "recipe",
+        what: "the recipe of the built-in model",
+        perform: |workspace, _| check_recipe(workspace),
     },
     Check {
         name: "interface-lint",
@@ -121,6 +127,15 @@ fn print_summary(lines: &[String], taken: Duration) {
 
 fn check_format(workspace: &Workspace) -> Result<Outcome> {
     Program::cargo().arguments(["fmt", "--all", "--check"]).folder(workspace.root()).run()?;
+    Ok(Outcome::Passed)
+}
+
+fn check_recipe(workspace: &Workspace) -> Result<Outcome> {
+    Python::find()?
+        .program()
+        .arguments(["-m", "unittest", "discover", "--quiet", "--start-directory", "tests"])
+        .folder(&workspace.root().join("models/ember/recipe"))
+        .run()?;
     Ok(Outcome::Passed)
 }
 

@@ -25,8 +25,8 @@ fn an_empty_folder_is_no_error() {
 fn the_built_in_model_is_read_whole() {
     let config = ModelConfig::read(&ember()).unwrap();
     assert_eq!(config.architecture.as_deref(), Some("Qwen2ForCausalLM"));
-    assert_eq!((config.layers, config.key_value_heads, config.head_size), (Some(5), Some(2), Some(64)));
-    assert_eq!((config.hidden_size, config.vocabulary_size), (Some(256), Some(2_048)));
+    assert_eq!((config.layers, config.key_value_heads, config.head_size), (Some(6), Some(4), Some(32)));
+    assert_eq!((config.hidden_size, config.vocabulary_size), (Some(256), Some(3_072)));
     assert_eq!(config.context_length, Some(4_096));
     assert_eq!(config.stop_ids, [0, 2]);
     assert_eq!(config.sampling.do_sample, Some(false));

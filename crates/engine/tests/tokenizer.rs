@@ -147,7 +147,7 @@ fn the_vocabulary_has_the_size_of_the_published_one() {
         let tokenizer = tokenizer(&fixtures.join("tokenizers").join(folder));
         assert_eq!(tokenizer.vocabulary_size(), size, "{folder}");
     }
-    assert_eq!(tokenizer(&ember()).vocabulary_size(), 2_048);
+    assert_eq!(tokenizer(&ember()).vocabulary_size(), 3_072);
     for entry in fs::read_dir(fixtures.join("models")).unwrap() {
         let folder = open(&entry.unwrap().path());
         assert_eq!(folder.tokenizer.vocabulary_size(), 512);
@@ -176,7 +176,7 @@ fn content_never_becomes_a_control_token_and_keeps_its_text() {
 fn ordinary_added_tokens_keep_their_ids_in_content() {
     let bytes = fs::read(ember().join("tokenizer.json")).unwrap();
     let mut file: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-    for (id, content, special) in [(2_048, "<|extra|>", true), (2_049, "hello world", false)] {
+    for (id, content, special) in [(3_072, "<|extra|>", true), (3_073, "hello world", false)] {
         let mut token = file["added_tokens"][0].clone();
         token["content"] = content.into();
         token["id"] = id.into();
@@ -187,8 +187,8 @@ fn ordinary_added_tokens_keep_their_ids_in_content() {
     fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
     let tokenizer = Tokenizer::open(folder.path(), &ModelConfig::default(), None).unwrap();
     let ids = tokenizer.encode_content("<|extra|>hello world").unwrap();
-    assert_eq!(ids.last(), Some(&2_049), "one token, although the one before it is missing here");
-    assert!(!ids.contains(&2_048), "and the other stays text");
+    assert_eq!(ids.last(), Some(&3_073), "one token, although the one before it is missing here");
+    assert!(!ids.contains(&3_072), "and the other stays text");
     assert_eq!(tokenizer.decode(&ids).unwrap(), "<|extra|>hello world");
 }
 
@@ -231,9 +231,9 @@ fn stop_ids_are_the_union_of_all_files_within_the_vocabulary() {
 
     let folder = open(&ember());
     let mut config = folder.config.clone();
-    config.stop_ids = vec![2_047, 2_048, u32::MAX];
+    config.stop_ids = vec![3_071, 3_072, u32::MAX];
     let ids = stop_ids(&config, &folder.tokenizer, "");
-    assert_eq!(ids.into_iter().collect::<Vec<_>>(), [2, 2_047], "ids beyond the vocabulary are left out");
+    assert_eq!(ids.into_iter().collect::<Vec<_>>(), [2, 3_071], "ids beyond the vocabulary are left out");
 }
 
 #[test]

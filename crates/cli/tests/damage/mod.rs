@@ -98,7 +98,7 @@ fn a_tokenizer_of_another_model() {
     let damage = |copy: &Path| {
         std::fs::copy(&foreign, copy.join("tokenizer.json")).expect("the file is copied");
     };
-    check(&ember(), damage, "model_broken", &["50257", "2048"]);
+    check(&ember(), damage, "model_broken", &["50257", "3072"]);
 }
 
 #[test]

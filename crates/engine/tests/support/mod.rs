@@ -30,6 +30,11 @@ pub(crate) fn ember() -> PathBuf {
     workspace().join("models/ember")
 }
 
+/// The tiny sibling of the built-in model, kept beside the tests.
+pub(crate) fn tiny() -> PathBuf {
+    workspace().join("crates/engine/tests/data/tiny")
+}
+
 /// Everything about text in one model folder.
 pub(crate) struct Folder {
     pub(crate) config: ModelConfig,
