@@ -25,6 +25,9 @@ pub enum Error {
     /// A file was read and what it holds is not what its kind demands.
     #[error("`{path}` is damaged or not what its name says: {reason}")]
     FileDamaged { path: PathBuf, reason: String, source: Option<Cause> },
+    /// The graph is damaged, contradicts itself or asks for what no model may: ONNX Runtime never saw it.
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
     /// The graph is sound and asks for something that this engine does not do.
     #[error("the graph `{path}` is not supported: {reason}")]
     Unsupported { path: PathBuf, reason: String },
@@ -116,6 +119,7 @@ fn kind(error: &Error, message: &str) -> FailureKind {
         Error::FileMissing { .. } => FailureKind::ModelMissing,
         Error::FileUnreadable { .. }
         | Error::FileDamaged { .. }
+        | Error::Graph(_)
         | Error::Unsupported { .. }
         | Error::VocabularyMismatch { .. }
         | Error::Template { .. }

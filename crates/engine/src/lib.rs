@@ -6,14 +6,16 @@
 //!   [`TextStream`] turns ids into whole characters.
 //! - [`Decoder`] and [`KvCache`] are the seam: `onnx` implements them with ONNX Runtime, `scripted` with
 //!   replies that a test writes.
-//! - `onnx` reads a graph's contract from its metadata, chooses one of two KV back-ends, and makes the
-//!   forward pass. Nothing else names the runtime.
+//! - `onnx` lets the preflight of `graph` pass or refuse a file before it opens a session, reads the graph's
+//!   contract from the session's metadata, chooses one of two KV back-ends, and makes the forward pass.
+//!   Nothing else names the runtime.
 //! - The text half is [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`] and [`prompt_tokens`]: foreign text
 //!   can never become a control token, and a reply's own ids are never encoded again.
 //! - `model` opens a folder and puts all of it together.
 //!
 //! # What always holds
 //! - A session's tokens and the rows of its cache have the same length. After an error the session is gone.
+//! - No graph reaches ONNX Runtime that the preflight did not pass.
 //! - At least one token of a prompt is run. Everything that was seen before is not.
 //! - The engine starts no thread and knows no conversation. After a model was opened it reads no file.
 //! - Requests and answers are plain serialisable data.

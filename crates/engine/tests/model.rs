@@ -9,6 +9,7 @@ use engine::onnx::{ExecutionProviderChoice, OnnxDecoder};
 use engine::{
     Engine, Error, ExecutionProvider, Failure, FailureKind, LoadOptions, LoadedModel, ModelConfig, find_graph,
 };
+use graph::{Graph, Limits, Weights};
 use support::onnx::library;
 use support::{ember, fixtures, tiny};
 use tempfile::TempDir;
@@ -100,6 +101,34 @@ fn damaged_graphs_are_named() {
         fs::write(&graph, damaged).expect("written");
         fails(folder.path(), "model.onnx", FailureKind::ModelBroken);
     }
+}
+
+#[test]
+fn a_graph_that_is_refused_never_reaches_the_runtime() {
+    let Some(folder) = copy("concat-f32") else { return };
+    let path = folder.path().join("model.onnx");
+    let mut graph = Graph::open(&path, &Limits::default()).expect("it is read");
+    graph.nodes[0].edit().domain = Some("evil.operators".to_owned());
+    let bytes = graph.to_bytes(Weights::Embed).expect("it is written");
+    fs::write(&path, bytes).expect("written");
+    let message = fails(folder.path(), "model.onnx", FailureKind::ModelBroken);
+    assert!(message.contains("refused before it is run") && message.contains("evil.operators"), "{message}");
+    let error = open(folder.path()).err().expect("it is refused");
+    assert!(matches!(error, Error::Graph(graph::Error::Refused { .. })), "{error:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn weights_that_are_a_link_to_elsewhere_are_refused() {
+    let Some(folder) = copy("gqa-f32") else { return };
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("model.onnx.data");
+    let target = elsewhere.path().join("data");
+    fs::copy(&data, &target).expect("copied");
+    fs::remove_file(&data).expect("removed");
+    std::os::unix::fs::symlink(target, data).expect("linked");
+    let message = fails(folder.path(), "model.onnx", FailureKind::ModelBroken);
+    assert!(message.contains("model.onnx.data") && message.contains("a link"), "{message}");
 }
 
 #[test]

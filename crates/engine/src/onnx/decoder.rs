@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use graph::{Limits, preflight};
 use half::f16;
 use ort::memory::{Allocator, MemoryInfo};
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
@@ -50,7 +51,8 @@ impl OnnxDecoder {
     /// Loads the graph at `path` and finds out which KV back-end it can use.
     ///
     /// # Errors
-    /// [`Error::FileDamaged`] where ONNX Runtime refuses the file or its external data,
+    /// [`Error::Graph`] where the preflight refuses the file or its external data,
+    /// [`Error::FileDamaged`] where ONNX Runtime does,
     /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here.
     pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
         let (session, execution_provider, notice) = open_session(runtime, path, options)?;
@@ -231,11 +233,15 @@ fn shrinking_options() -> ort::Result<RunOptions> {
     Ok(options)
 }
 
+/// Makes a session of the graph at `path`: the only place where a file reaches ONNX Runtime, and none does
+/// that did not pass.
 fn open_session(
     runtime: &Runtime,
     path: &Path,
     options: &OnnxOptions,
 ) -> Result<(Session, crate::ExecutionProvider, Option<String>)> {
+    let report = preflight::check(path, &Limits::default())?;
+    tracing::debug!(nodes = report.counts.nodes, weights = report.weights, "the graph passed");
     let builder =
         session_builder(runtime, options.threads).map_err(|error| running("preparing a session", error))?;
     let (mut builder, provider, notice) = provider::register(builder, options.execution_provider);

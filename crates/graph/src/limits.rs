@@ -1,0 +1,42 @@
+//! How large a file, its description and the values that it makes may be.
+
+/// Bounds of reading and checking. The defaults leave room for decoders of a hundred layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the file; protobuf itself ends at 2 GiB.
+    pub file_bytes: u64,
+    /// Bytes of everything but weights: names, attributes, shapes.
+    pub description_bytes: u64,
+    /// Messages inside messages.
+    pub depth: usize,
+    pub messages: usize,
+    pub nodes: usize,
+    pub attributes: usize,
+    pub tensors: usize,
+    /// Entries of lists: names, dimensions, numbers.
+    pub entries: usize,
+    /// Bytes of one name or text.
+    pub text_bytes: u64,
+    /// Bytes of one value that the graph makes, and of one tensor.
+    pub value_bytes: u64,
+    /// Bytes that a runtime may compute from constants at load, beyond twice the weights.
+    pub folded_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: (2 << 30) - 1,
+            description_bytes: 64 << 20,
+            depth: 64,
+            messages: 1_000_000,
+            nodes: 200_000,
+            attributes: 500_000,
+            tensors: 200_000,
+            entries: 2_000_000,
+            text_bytes: 256 << 10,
+            value_bytes: 4 << 30,
+            folded_bytes: 256 << 20,
+        }
+    }
+}
