@@ -7,6 +7,8 @@
 //! - [`preflight`] says what must not reach a runtime, by typed findings that name their tensor or node.
 //! - [`Graph::write`] copies what was not edited and encodes what was, with every field that nobody here
 //!   knows. Its weights are copied, or stay in the original and are referred to.
+//! - [`rewrite`] holds the passes, each a function from graph to graph with a report of what it did and why
+//!   it did not.
 //!
 //! # What always holds
 //! - Nothing is decoded before the walk has counted it. What two parsers could read in two ways is refused.
@@ -19,6 +21,7 @@ mod limits;
 pub mod preflight;
 pub mod proto;
 mod read;
+pub mod rewrite;
 mod schema;
 mod source;
 mod write;

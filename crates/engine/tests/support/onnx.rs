@@ -32,6 +32,11 @@ pub(crate) fn runtime() -> Runtime {
 
 /// Loads the graph of a fixture model (context 512, head size as its configuration says).
 pub(crate) fn load(folder: &Path, kv_backend: Option<KvBackend>, context_length: usize) -> OnnxDecoder {
+    load_graph(&folder.join("model.onnx"), kv_backend, context_length)
+}
+
+/// Loads a graph beside that of a fixture model.
+pub(crate) fn load_graph(path: &Path, kv_backend: Option<KvBackend>, context_length: usize) -> OnnxDecoder {
     let options = OnnxOptions {
         threads: 1,
         execution_provider: ExecutionProviderChoice::Auto,
@@ -39,7 +44,7 @@ pub(crate) fn load(folder: &Path, kv_backend: Option<KvBackend>, context_length:
         kv_backend,
         hints: ContractHints { head_size: Some(16), ..ContractHints::default() },
     };
-    OnnxDecoder::load(&runtime(), &folder.join("model.onnx"), &options).expect("the fixture loads")
+    OnnxDecoder::load(&runtime(), path, &options).expect("the fixture loads")
 }
 
 /// Feeds `tokens` in passes of `chunk` and returns the logits of the last.

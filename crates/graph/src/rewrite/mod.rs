@@ -1,0 +1,23 @@
+//! The passes: functions from graph to graph. A pass can refuse, and says why, but cannot fail; a graph of
+//! which it changed nothing is written as it was.
+//!
+//! Whether a rewritten graph is used is decided elsewhere, by its numbers.
+
+pub mod accuracy;
+pub mod last_token;
+
+use crate::Graph;
+use crate::preflight::canonical_domain;
+use crate::proto::NodeProto;
+
+/// What a pass made, and what it says about it.
+#[derive(Debug, Clone)]
+pub struct Rewritten<R> {
+    pub graph: Graph,
+    pub report: R,
+}
+
+/// Whether `node` is the operator `name` of `domain`.
+fn is_operator(node: &NodeProto, domain: &str, name: &str) -> bool {
+    node.op_type() == name && canonical_domain(node.domain()) == domain
+}
