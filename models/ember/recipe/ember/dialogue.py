@@ -132,9 +132,9 @@ def conversation(rng, split, limit):
 def dialogue(rng, split="train", limit=1100):
     """One dialogue of at most about `limit` characters."""
     roll = rng.random()
-    if roll < 0.76:
+    if roll < 0.62:
         return one_question(rng, split)
-    if roll < 0.85:
+    if roll < 0.70:
         return run_of_one_skill(rng, split, limit)
     return conversation(rng, split, limit)
 
