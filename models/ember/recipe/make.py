@@ -4,9 +4,12 @@ python make.py --hearth ../../../target/release/hearth --minutes 150
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from export import KEEP
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,7 +44,8 @@ def main():
         out / "failures.jsonl",
         *more
     )
-    run("export.py", "--out", out, "--formats", "int8", "--install", HERE.parent)
+    for file in ["model.onnx", *KEEP]:
+        shutil.copyfile(HERE / out / "onnx-int8" / file, HERE.parent / file)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import random
+import shutil
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -47,7 +48,7 @@ def exact_replies(model, tokenizer, device, count=400, seed=5):
 
 class Optimizer:
     """Muon for the matrices of the layers, AdamW for the embedding and the vectors. Muon (Jordan et al., 2024) makes
-    each update an orthogonal matrix; here it needs about two thirds of the tokens that AdamW needs."""
+    each update an orthogonal matrix. The two were not compared here."""
 
     def __init__(self, model, rate):
         inside = [p for b in model.blocks for p in b.parameters() if p.ndim == 2]
@@ -102,7 +103,10 @@ def main():
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_path = out / "tokenizer.json"
-    if not tokenizer_path.exists():
+    if args.resume:
+        # Weights mean something only with the tokens that they were trained on.
+        shutil.copyfile(Path(args.resume) / "tokenizer.json", tokenizer_path)
+    elif not tokenizer_path.exists():
         train_tokenizer(tokenizer_path, args.vocabulary)
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     model = Network(
