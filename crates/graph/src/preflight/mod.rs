@@ -12,7 +12,7 @@ mod finding;
 mod functions;
 mod kernels;
 mod names;
-mod numbers;
+pub(crate) mod numbers;
 mod operators;
 mod places;
 mod scope;

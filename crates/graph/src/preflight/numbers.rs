@@ -10,27 +10,27 @@ pub(super) const MOST_NUMBERS: u64 = 256;
 
 /// Known numbers, in the order of their elements.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Numbers {
+pub(crate) enum Numbers {
     Whole(Vec<i64>),
     Real(Vec<f64>),
 }
 
 impl Numbers {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Whole(list) => list.len(),
             Self::Real(list) => list.len(),
         }
     }
 
-    pub(super) fn whole(&self) -> Option<&[i64]> {
+    pub(crate) fn whole(&self) -> Option<&[i64]> {
         match self {
             Self::Whole(list) => Some(list),
             Self::Real(_) => None,
         }
     }
 
-    pub(super) fn real(&self) -> Vec<f64> {
+    pub(crate) fn real(&self) -> Vec<f64> {
         match self {
             Self::Whole(list) => list.iter().map(|&number| number as f64).collect(),
             Self::Real(list) => list.clone(),
@@ -270,7 +270,7 @@ fn real_pair(operator: &str, left: f64, right: f64) -> Option<f64> {
 }
 
 /// The numbers of a small tensor, wherever its weights lie.
-pub(super) fn of_tensor(tensor: &TensorProto, files: &Files) -> Option<Numbers> {
+pub(crate) fn of_tensor(tensor: &TensorProto, files: &Files) -> Option<Numbers> {
     let count = elements(&tensor.dims).ok()?.filter(|&count| count <= MOST_NUMBERS)?;
     let element = tensor.data_type();
     let is_real = matches!(element, data_type::FLOAT | data_type::DOUBLE);

@@ -4,9 +4,9 @@
 //! rounds the activations of each block to 8 bits. Blocks with zero points came out wrong by half on some
 //! processors (onnxruntime#29853), so those wait for a test of the machine.
 
-use super::{Rewritten, is_operator};
+use super::{Rewritten, build, is_operator};
 use crate::Graph;
-use crate::proto::{AttributeProto, NodeProto, attribute_type};
+use crate::proto::NodeProto;
 
 const NAME: &str = "accuracy_level";
 const LEVEL: i64 = 4;
@@ -70,11 +70,6 @@ fn judge(node: &NodeProto, self_test: SelfTest) -> Outcome {
 fn raise(node: &mut NodeProto) {
     match node.attribute.iter_mut().find(|given| given.name() == NAME) {
         Some(given) => given.i = Some(LEVEL),
-        None => node.attribute.push(AttributeProto {
-            name: Some(NAME.to_owned()),
-            r#type: Some(attribute_type::INT),
-            i: Some(LEVEL),
-            ..Default::default()
-        }),
+        None => node.attribute.push(build::int(NAME, LEVEL)),
     }
 }

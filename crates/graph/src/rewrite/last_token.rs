@@ -6,11 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::{Rewritten, is_operator};
+use super::wiring::{Wiring, dimensions, reads};
+use super::{Rewritten, build, is_operator};
 use crate::proto::tensor_shape_proto::dimension;
-use crate::proto::{
-    AttributeProto, NodeProto, TensorProto, TypeProto, attribute_type, data_type, type_proto,
-};
+use crate::proto::type_proto;
 use crate::{Graph, Part};
 
 const LOGITS: &str = "logits";
@@ -83,7 +82,8 @@ fn find(graph: &Graph) -> Result<Option<Head>, Refusal> {
     if let Some(input) = graph.inputs.iter().find(|input| input.name() == "num_logits_to_keep") {
         return Err(Refusal::ChosenByInput(input.name().to_owned()));
     }
-    let head = head(graph)?;
+    let wiring = Wiring::new(graph);
+    let head = head(&wiring)?;
     if graph.outputs.iter().any(|output| output.name() == head.hidden) {
         return Err(Refusal::HiddenIsOutput(head.hidden));
     }
@@ -98,25 +98,21 @@ fn find(graph: &Graph) -> Result<Option<Head>, Refusal> {
     if let Some(output) = graph.outputs.iter().find(|output| head.between.contains(output.name())) {
         return Err(Refusal::ReadElsewhere(output.name().to_owned()));
     }
-    let taken = |wanted: &str| {
-        let made = graph.nodes.iter().flat_map(|node| &node.output).any(|name| name == wanted);
-        made || graph.initializers.iter().any(|tensor| tensor.name() == wanted)
-    };
-    match [PLACE, HIDDEN].into_iter().find(|name| taken(name)) {
+    match [PLACE, HIDDEN].into_iter().find(|name| wiring.has(name)) {
         Some(name) => Err(Refusal::NameTaken(name.to_owned())),
         None => Ok(Some(head)),
     }
 }
 
 /// Goes back from the logits to the product and to what it reads.
-fn head(graph: &Graph) -> Result<Head, Refusal> {
-    let maker = |name: &str| graph.nodes.iter().position(|node| node.output.iter().any(|made| made == name));
+fn head(wiring: &Wiring<'_>) -> Result<Head, Refusal> {
+    let graph = wiring.graph();
     let input = |node: usize, index: usize| {
         graph.nodes[node].input.get(index).cloned().ok_or_else(|| no_product(graph, node))
     };
     let mut between = HashSet::new();
     let mut step = |name: &str| {
-        let node = maker(name).ok_or_else(|| Refusal::NoProduct(format!("`{name}`")))?;
+        let node = wiring.maker(name).ok_or_else(|| Refusal::NoProduct(format!("`{name}`")))?;
         between.extend(graph.nodes[node].output.iter().filter(|name| *name != LOGITS).cloned());
         Ok::<usize, Refusal>(node)
     };
@@ -155,35 +151,11 @@ fn no_product(graph: &Graph, node: usize) -> Refusal {
     Refusal::NoProduct(format!("`{}`", graph.nodes[node].op_type()))
 }
 
-/// The names that a node reads, also inside its subgraphs.
-fn reads(node: &NodeProto) -> Box<dyn Iterator<Item = &String> + '_> {
-    let graphs = node.attribute.iter().flat_map(|given| given.g.as_deref().into_iter().chain(&given.graphs));
-    Box::new(node.input.iter().chain(graphs.flat_map(|graph| graph.node.iter().flat_map(reads))))
-}
-
 fn insert(graph: &mut Graph, head: &Head) {
-    let axis = AttributeProto {
-        name: Some("axis".to_owned()),
-        r#type: Some(attribute_type::INT),
-        i: Some(1),
-        ..Default::default()
-    };
     // A list of one place keeps the axis of positions, with one row.
-    let gather = NodeProto {
-        input: vec![head.hidden.clone(), PLACE.to_owned()],
-        output: vec![HIDDEN.to_owned()],
-        name: Some(NAME.to_owned()),
-        op_type: Some("Gather".to_owned()),
-        attribute: vec![axis],
-        ..Default::default()
-    };
-    graph.initializers.push(Part::new(TensorProto {
-        dims: vec![1],
-        data_type: Some(data_type::INT64),
-        name: Some(PLACE.to_owned()),
-        raw_data: Some((-1_i64).to_le_bytes().to_vec()),
-        ..Default::default()
-    }));
+    let inputs = [head.hidden.as_str(), PLACE];
+    let gather = build::node("Gather", NAME, &inputs, &[HIDDEN], vec![build::int("axis", 1)]);
+    graph.initializers.push(Part::new(build::whole(PLACE, &[1], &[-1])));
     graph.nodes[head.reader].edit().input[0] = HIDDEN.to_owned();
     graph.nodes.insert(head.reader, Part::new(gather));
     // They state the rows that are gone.
@@ -198,14 +170,4 @@ fn insert(graph: &mut Graph, head: &Head) {
             positions.value = Some(dimension::Value::DimValue(1));
         }
     }
-}
-
-/// The dimensions of a tensor, unknown where they are symbols.
-fn dimensions(described: Option<&TypeProto>) -> Option<Vec<Option<i64>>> {
-    let Some(type_proto::Value::TensorType(tensor)) = &described?.value else { return None };
-    let size = |value: &Option<dimension::Value>| match value {
-        Some(dimension::Value::DimValue(size)) => Some(*size),
-        _ => None,
-    };
-    Some(tensor.shape.as_ref()?.dim.iter().map(|dimension| size(&dimension.value)).collect())
 }

@@ -4,7 +4,10 @@
 //! Whether a rewritten graph is used is decided elsewhere, by its numbers.
 
 pub mod accuracy;
+mod build;
 pub mod last_token;
+#[expect(dead_code, reason = "the passes over attention and packed products need the rest of it")]
+mod wiring;
 
 use crate::Graph;
 use crate::preflight::canonical_domain;

@@ -1,0 +1,42 @@
+//! The messages that passes add to graphs.
+
+use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
+
+/// A whole number of a node.
+pub(super) fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(attribute_type::INT),
+        i: Some(value),
+        ..Default::default()
+    }
+}
+
+/// A node of the standard domain.
+pub(super) fn node(
+    operator: &str,
+    name: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: Vec<AttributeProto>,
+) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        output: outputs.iter().map(|name| (*name).to_owned()).collect(),
+        name: Some(name.to_owned()),
+        op_type: Some(operator.to_owned()),
+        attribute: attributes,
+        ..Default::default()
+    }
+}
+
+/// Whole numbers of 64 bits; a scalar where `dims` is empty.
+pub(super) fn whole(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: Some(data_type::INT64),
+        name: Some(name.to_owned()),
+        raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ..Default::default()
+    }
+}
