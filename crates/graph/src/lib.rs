@@ -8,7 +8,9 @@
 //! - [`Graph::write`] copies what was not edited and encodes what was, with every field that nobody here
 //!   knows. Its weights are copied, or stay in the original and are referred to.
 //! - [`rewrite`] holds the passes, each a function from graph to graph with a report of what it did and why
-//!   it did not.
+//!   it did not. They share an index over the graph (`wiring`) and a way to ask what a part of it computes
+//!   (`evaluate`): [`rewrite::attention`] fuses nothing that it has not computed both ways.
+//! - `family` (feature `test-support`) writes random small decoders as exporters write large ones.
 //!
 //! # What always holds
 //! - Nothing is decoded before the walk has counted it. What two parsers could read in two ways is refused.
@@ -16,6 +18,8 @@
 //! - The crate knows no runtime and opens no file but the graph and the real files beside it.
 
 mod error;
+#[cfg(feature = "test-support")]
+pub mod family;
 mod graph;
 mod limits;
 pub mod preflight;

@@ -12,6 +12,26 @@ pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     }
 }
 
+/// Whole numbers of a node.
+pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(attribute_type::INTS),
+        ints: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// A real number of a node.
+pub(super) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(attribute_type::FLOAT),
+        f: Some(value),
+        ..Default::default()
+    }
+}
+
 /// A node of the standard domain.
 pub(super) fn node(
     operator: &str,
@@ -37,6 +57,17 @@ pub(super) fn whole(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
         data_type: Some(data_type::INT64),
         name: Some(name.to_owned()),
         raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ..Default::default()
+    }
+}
+
+/// Numbers of 32 bits, as bytes.
+pub(super) fn real(name: &str, dims: &[i64], raw_data: Vec<u8>) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: Some(data_type::FLOAT),
+        name: Some(name.to_owned()),
+        raw_data: Some(raw_data),
         ..Default::default()
     }
 }

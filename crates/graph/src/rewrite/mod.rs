@@ -4,9 +4,11 @@
 //! Whether a rewritten graph is used is decided elsewhere, by its numbers.
 
 pub mod accuracy;
+pub mod attention;
 mod build;
+mod evaluate;
 pub mod last_token;
-#[expect(dead_code, reason = "the passes over attention and packed products need the rest of it")]
+#[expect(dead_code, reason = "the pass over packed products needs the rest of it")]
 mod wiring;
 
 use crate::Graph;
