@@ -62,12 +62,12 @@ pub fn run(mut graph: Graph) -> Rewritten<LastTokenReport> {
 }
 
 /// The part of a graph that makes logits of hidden states.
-struct Head {
+pub(super) struct Head {
     /// The node that multiplies with the vocabulary.
-    product: usize,
+    pub(super) product: usize,
     /// The node that reads the hidden state: the product, or what rounds its input.
-    reader: usize,
-    hidden: String,
+    pub(super) reader: usize,
+    pub(super) hidden: String,
     /// What lies between hidden state and logits: values with one row per position.
     between: HashSet<String>,
 }
@@ -105,7 +105,7 @@ fn find(graph: &Graph) -> Result<Option<Head>, Refusal> {
 }
 
 /// Goes back from the logits to the product and to what it reads.
-fn head(wiring: &Wiring<'_>) -> Result<Head, Refusal> {
+pub(super) fn head(wiring: &Wiring<'_>) -> Result<Head, Refusal> {
     let graph = wiring.graph();
     let input = |node: usize, index: usize| {
         graph.nodes[node].input.get(index).cloned().ok_or_else(|| no_product(graph, node))

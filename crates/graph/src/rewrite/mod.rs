@@ -7,6 +7,7 @@ pub mod accuracy;
 pub mod attention;
 mod build;
 mod evaluate;
+pub mod hidden_state;
 pub mod last_token;
 #[expect(dead_code, reason = "the pass over packed products needs the rest of it")]
 mod wiring;
@@ -25,4 +26,9 @@ pub struct Rewritten<R> {
 /// Whether `node` is the operator `name` of `domain`.
 fn is_operator(node: &NodeProto, domain: &str, name: &str) -> bool {
     node.op_type() == name && canonical_domain(node.domain()) == domain
+}
+
+/// A whole number that `node` is given by name.
+fn integer(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|given| given.name() == name)?.i
 }

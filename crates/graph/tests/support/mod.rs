@@ -45,6 +45,15 @@ pub(crate) fn ember() -> PathBuf {
     workspace().join("models/ember/model.onnx")
 }
 
+/// The graph as it is read again after it was written, which passes.
+pub(crate) fn again(graph: &Graph) -> Graph {
+    let bytes = graph.to_bytes(graph::Weights::Embed).expect("it is written");
+    let again = Graph::from_bytes(graph.path(), bytes, &Limits::default()).expect("it is read");
+    let report = preflight::inspect(&again, &preflight::Files::beside(graph.path()), &Limits::default());
+    assert!(report.is_passed(), "{:?}", report.findings);
+    again
+}
+
 pub(crate) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
