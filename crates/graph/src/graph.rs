@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use crate::data::DataFile;
 use crate::limits::Limits;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::read::{Counts, Cursor, Description, Tag, Walk};
@@ -32,6 +33,8 @@ pub struct Graph {
     pub outputs: Vec<Part<ValueInfoProto>>,
     /// Types and shapes that the file states of inner values.
     pub value_infos: Vec<Part<ValueInfoProto>>,
+    /// Files of joined weights, which are written with the graph.
+    pub(crate) data: Vec<DataFile>,
     counts: Counts,
 }
 
@@ -115,7 +118,20 @@ impl Graph {
         let counts = walk.counts;
         drop(walk);
         let Lists { frame, nodes, initializers, inputs, outputs, value_infos } = lists;
-        Ok(Self { source, model, graph_at, frame, nodes, initializers, inputs, outputs, value_infos, counts })
+        let data = Vec::new();
+        Ok(Self {
+            source,
+            model,
+            graph_at,
+            frame,
+            nodes,
+            initializers,
+            inputs,
+            outputs,
+            value_infos,
+            data,
+            counts,
+        })
     }
 
     /// The file that the graph was read from.

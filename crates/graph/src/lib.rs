@@ -6,7 +6,8 @@
 //!   a file of two gigabytes costs what its description takes. [`proto`] holds the messages.
 //! - [`preflight`] says what must not reach a runtime, by typed findings that name their tensor or node.
 //! - [`Graph::write`] copies what was not edited and encodes what was, with every field that nobody here
-//!   knows. Its weights are copied, or stay in the original and are referred to.
+//!   knows. Its weights are copied, or stay in the original and are referred to; those that a pass joined
+//!   go piece by piece into a file of their own (`data`).
 //! - [`rewrite`] holds the passes, each a function from graph to graph with a report of what it did and why
 //!   it did not. They share an index over the graph (`wiring`) and a way to ask what a part of it computes
 //!   (`evaluate`): [`rewrite::attention`] fuses nothing that it has not computed both ways.
@@ -17,6 +18,7 @@
 //! - A graph that was not edited is written as the bytes that were read.
 //! - The crate knows no runtime and opens no file but the graph and the real files beside it.
 
+mod data;
 mod error;
 #[cfg(feature = "test-support")]
 pub mod family;

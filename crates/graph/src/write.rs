@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use crate::data::is_packed_raw;
 use crate::graph::{Frame, Graph, Part};
 use crate::limits::Limits;
-use crate::proto::{LOCATED, Located, StringStringEntryProto, TensorProto, UNKNOWN, data_type};
+use crate::proto::{LOCATED, Located, StringStringEntryProto, TensorProto, UNKNOWN};
 use crate::read::{put_delimited, put_header};
 use crate::schema::{self, Form, Kind};
 use crate::{Error, Result};
@@ -23,23 +24,18 @@ pub enum Weights {
 }
 
 impl Graph {
-    /// Writes the graph to `path`, which appears when it is whole.
+    /// Writes the graph to `path`, which appears when it is whole. Weights that a pass joined come before
+    /// it, into the file that the pass was told.
     ///
     /// # Errors
     /// [`Error::NotBeside`] where the graph is to refer to its original from another folder,
     /// [`Error::Unwritable`] for more bytes than a file may have, [`Error::File`] otherwise.
     pub fn write(&self, path: &Path, weights: Weights) -> Result<()> {
-        let failed = |source| Error::File { doing: "write", path: path.to_path_buf(), source };
         let pieces = self.pieces(path, weights)?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = path.with_file_name(name);
-        let written = self.write_part(&part, &pieces).and_then(|()| fs::rename(&part, path));
-        if written.is_err() {
-            // The error that led here says more than a second one.
-            fs::remove_file(&part).ok();
+        for file in &self.data {
+            write_whole(&path.with_file_name(&file.name), &|into| self.emit_data(file, into))?;
         }
-        written.map_err(failed)
+        write_whole(path, &|into| self.emit(&pieces, into))
     }
 
     /// The bytes that [`Graph::write`] would write, for graphs with few weights.
@@ -55,16 +51,6 @@ impl Graph {
             source,
         })?;
         Ok(bytes)
-    }
-
-    fn write_part(&self, part: &Path, pieces: &Pieces) -> io::Result<()> {
-        match fs::remove_file(part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = BufWriter::new(File::create_new(part)?);
-        self.emit(pieces, &mut file)?;
-        file.into_inner()?.sync_all()
     }
 
     fn emit(&self, pieces: &Pieces, into: &mut dyn Write) -> io::Result<()> {
@@ -132,17 +118,34 @@ impl Graph {
     }
 }
 
+/// Writes what `emit` gives to `path`, which appears when it is whole.
+fn write_whole(path: &Path, emit: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = write_part(&part, emit).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        // The error that led here says more than a second one.
+        fs::remove_file(&part).ok();
+    }
+    written.map_err(|source| Error::File { doing: "write", path: path.to_path_buf(), source })
+}
+
+fn write_part(part: &Path, emit: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    match fs::remove_file(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = BufWriter::new(File::create_new(part)?);
+    emit(&mut file)?;
+    file.into_inner()?.sync_all()
+}
+
 /// The tensor with a reference to `file` in the place of weights whose bytes are what they would be there.
 fn refer(tensor: &TensorProto, file: &str) -> Option<TensorProto> {
     let [located] = tensor.located.as_slice() else { return None };
-    let is_raw = match located.field {
-        9 => true,
-        // Packed numbers of these types lie as little-endian bytes, which is what external data is.
-        4 => tensor.data_type() == data_type::FLOAT,
-        10 => tensor.data_type() == data_type::DOUBLE,
-        _ => false,
-    };
-    if !is_raw {
+    // External data is little-endian bytes, which some packed numbers are as well.
+    if located.field != 9 && !is_packed_raw(tensor, located.field) {
         return None;
     }
     let entry = |key: &str, value: String| StringStringEntryProto {

@@ -37,12 +37,22 @@ pub(crate) fn load(folder: &Path, kv_backend: Option<KvBackend>, context_length:
 
 /// Loads a graph beside that of a fixture model.
 pub(crate) fn load_graph(path: &Path, kv_backend: Option<KvBackend>, context_length: usize) -> OnnxDecoder {
+    load_graph_of(path, kv_backend, context_length, 16)
+}
+
+/// The same for a graph of another head size.
+pub(crate) fn load_graph_of(
+    path: &Path,
+    kv_backend: Option<KvBackend>,
+    context_length: usize,
+    head_size: usize,
+) -> OnnxDecoder {
     let options = OnnxOptions {
         threads: 1,
         execution_provider: ExecutionProviderChoice::Auto,
         context_length,
         kv_backend,
-        hints: ContractHints { head_size: Some(16), ..ContractHints::default() },
+        hints: ContractHints { head_size: Some(head_size), ..ContractHints::default() },
     };
     OnnxDecoder::load(&runtime(), path, &options).expect("the fixture loads")
 }

@@ -24,6 +24,7 @@ use std::path::Path;
 
 pub use files::{Files, is_plain_name};
 pub use finding::{Finding, Place, Problem};
+pub(crate) use tensors::{element_bits, elements, external};
 
 use crate::limits::Limits;
 use crate::read::Counts;

@@ -20,10 +20,10 @@ pub(super) struct Weights {
 
 /// Where the weights of a tensor lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct External<'a> {
-    pub(super) file: &'a str,
-    pub(super) offset: u64,
-    pub(super) length: Option<u64>,
+pub(crate) struct External<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) offset: u64,
+    pub(crate) length: Option<u64>,
 }
 
 /// Checks all tensors: of the graph, its subgraphs, attributes, functions and training programs.
@@ -225,7 +225,7 @@ fn inline_kinds(tensor: &TensorProto) -> usize {
 }
 
 /// Where the weights of `tensor` lie, if not in this file.
-pub(super) fn external(tensor: &TensorProto) -> Result<Option<External<'_>>, Problem> {
+pub(crate) fn external(tensor: &TensorProto) -> Result<Option<External<'_>>, Problem> {
     let entry = |key: &str, value: &str| Problem::ExternalEntry { key: shown(key), value: shown(value) };
     match tensor.data_location.unwrap_or(0) {
         0 if tensor.external_data.is_empty() => return Ok(None),
@@ -264,7 +264,7 @@ fn parse(text: &str) -> Option<u64> {
 }
 
 /// The product of the dimensions; `None` where it has more than 64 bits.
-pub(super) fn elements(dimensions: &[i64]) -> Result<Option<u64>, Problem> {
+pub(crate) fn elements(dimensions: &[i64]) -> Result<Option<u64>, Problem> {
     let mut product = Some(1_u64);
     for &size in dimensions {
         let size = u64::try_from(size).map_err(|_| Problem::NegativeDimension { size })?;
@@ -275,7 +275,7 @@ pub(super) fn elements(dimensions: &[i64]) -> Result<Option<u64>, Problem> {
 }
 
 /// The bits of an element; texts count as what the runtime keeps for an empty one.
-pub(super) fn element_bits(number: i32) -> Option<u64> {
+pub(crate) fn element_bits(number: i32) -> Option<u64> {
     use data_type::{
         BFLOAT16, BOOL, COMPLEX64, COMPLEX128, DOUBLE, FLOAT, FLOAT4E2M1, FLOAT8E4M3FN, FLOAT8E8M0, FLOAT16,
         INT2, INT4, INT8, INT16, INT32, INT64, STRING, UINT2, UINT4, UINT8, UINT16, UINT32, UINT64,

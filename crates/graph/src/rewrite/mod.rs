@@ -9,7 +9,8 @@ mod build;
 mod evaluate;
 pub mod hidden_state;
 pub mod last_token;
-#[expect(dead_code, reason = "the pass over packed products needs the rest of it")]
+pub mod pack;
+#[expect(dead_code, reason = "some passes need the rest of it")]
 mod wiring;
 
 use crate::Graph;

@@ -1,0 +1,106 @@
+//! Packed products, fused norms, shared embeddings and added outputs compute what the original computes.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{Session, TokenId};
+use graph::rewrite::hidden_state;
+use graph::rewrite::pack;
+use graph::{Graph, Limits, Weights};
+use support::onnx::{difference, feed, load_graph_of};
+use support::{fixtures, workspace};
+use tempfile::TempDir;
+
+const DATA_FILE: &str = "model.packed.onnx_data";
+
+/// The logits after passes of several tokens, a rewind, and single tokens.
+fn logits(path: &Path, head_size: usize) -> Vec<Vec<f32>> {
+    let tokens: Vec<TokenId> = (0..40).map(|place| 3 + place * 11).collect();
+    let mut decoder = load_graph_of(path, None, 512, head_size);
+    let mut session = Session::new(&decoder).expect("a session starts");
+    let mut rows = vec![feed(&mut decoder, &mut session, &tokens[..30], 17)];
+    session.rewind_to(&tokens[..24]).expect("it goes back");
+    for token in &tokens[session.seen().len()..] {
+        rows.push(feed(&mut decoder, &mut session, &[*token], 1));
+    }
+    rows
+}
+
+fn largest_difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
+    assert_eq!(left.len(), right.len());
+    left.iter().zip(right).map(|(left, right)| difference(left, right)).fold(0.0, f32::max)
+}
+
+/// A copy of a model's graph and weights that can be written beside.
+struct Copy {
+    folder: TempDir,
+    name: String,
+    head_size: usize,
+}
+
+impl Copy {
+    fn of(source: &Path, head_size: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for entry in fs::read_dir(source).expect("the model is there") {
+            let entry = entry.expect("an entry");
+            if entry.file_name().to_string_lossy().starts_with("model.onnx") {
+                let bytes = fs::read(entry.path()).expect("read");
+                fs::write(folder.path().join(entry.file_name()), bytes).expect("written");
+            }
+        }
+        Self { folder, name: source.file_name().expect("a name").to_string_lossy().into_owned(), head_size }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self) -> Graph {
+        Graph::open(&self.path("model.onnx"), &Limits::default()).expect("it is read")
+    }
+
+    fn original(&self) -> Vec<Vec<f32>> {
+        logits(&self.path("model.onnx"), self.head_size)
+    }
+
+    /// The logits of `graph`, which is written beside the original.
+    fn rewritten(&self, graph: &Graph) -> Vec<Vec<f32>> {
+        let path = self.path("rewritten.onnx");
+        graph.write(&path, Weights::Refer).expect("it is written");
+        logits(&path, self.head_size)
+    }
+}
+
+/// All fixtures and the built-in model.
+fn models() -> Vec<Copy> {
+    let ember = Copy::of(&workspace().join("models/ember"), 32);
+    let Some(fixtures) = fixtures() else { return vec![ember] };
+    let folder = fs::read_dir(fixtures.join("models")).expect("the fixtures are there");
+    folder.map(|entry| Copy::of(&entry.expect("an entry").path(), 16)).chain([ember]).collect()
+}
+
+#[test]
+fn packed_products_give_the_logits_of_the_original() {
+    let mut packed = 0;
+    for model in models() {
+        let rewritten = pack::run(model.open(), DATA_FILE);
+        if rewritten.report.changed() {
+            packed += 1;
+            let found = largest_difference(&model.original(), &model.rewritten(&rewritten.graph));
+            assert!(found <= 1e-5, "{}: {found} of the range; {}", model.name, rewritten.report);
+        }
+    }
+    assert!(packed >= 1);
+}
+
+#[test]
+fn an_output_more_changes_no_logits() {
+    for model in models() {
+        let rewritten = hidden_state::run(model.open());
+        assert!(rewritten.report.changed(), "{}: {}", model.name, rewritten.report);
+        let found = largest_difference(&model.original(), &model.rewritten(&rewritten.graph));
+        assert!(found <= 1e-5, "{}: {found} of the range", model.name);
+    }
+}
