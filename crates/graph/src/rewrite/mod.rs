@@ -9,8 +9,8 @@ mod build;
 mod evaluate;
 pub mod hidden_state;
 pub mod last_token;
+pub mod norm;
 pub mod pack;
-#[expect(dead_code, reason = "some passes need the rest of it")]
 mod wiring;
 
 use crate::Graph;
