@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{Session, TokenId};
+use graph::rewrite::embedding;
 use graph::rewrite::hidden_state;
+use graph::rewrite::last_token;
 use graph::rewrite::norm;
 use graph::rewrite::pack;
 use graph::{Graph, Limits, Weights};
@@ -120,4 +122,60 @@ fn fused_norms_give_the_logits_of_the_original() {
         }
     }
     assert!(fused >= 1 || fixtures().is_none());
+}
+
+/// Rounds the table of concat16-q4's embedding to what the weights of its logits say.
+fn round_table(graph: &Graph, data: &mut [u8]) {
+    let place = |name: &str| {
+        let tensor = graph.initializers.iter().find(|tensor| tensor.name() == name).expect(name);
+        let entry = |key: &str| {
+            let entry = tensor.external_data.iter().find(|entry| entry.key() == key).expect(key);
+            entry.value().parse::<usize>().expect("a number")
+        };
+        entry("offset")..entry("offset") + entry("length")
+    };
+    let head = graph.nodes.iter().find(|node| node.output == ["logits"]).expect("the product of the logits");
+    let weights = data[place(&head.input[1])].to_vec();
+    let scales: Vec<f32> = data[place(&head.input[2])]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
+        .collect();
+    // 512 rows of 64 numbers, two to a byte, the lower half first, a scale for each 32.
+    for (number, target) in data[place("model.embed_tokens.weight")].chunks_exact_mut(4).enumerate() {
+        let code = weights[number / 2] >> (number % 2 * 4) & 0xf;
+        target.copy_from_slice(&((f32::from(code) - 8.0) * scales[number / 32]).to_le_bytes());
+    }
+}
+
+#[test]
+fn a_shared_embedding_is_the_table_rounded_to_the_steps_of_the_logits() {
+    let Some(fixtures) = fixtures() else { return };
+    let model = Copy::of(&fixtures.join("models/concat16-q4"), 16);
+    let original = model.original();
+    let graph = model.open();
+    let shared = embedding::run(model.open());
+    assert!(shared.report.changed(), "{}", shared.report);
+    let shared = model.rewritten(&shared.graph);
+    let data = model.path("model.onnx_data");
+    let mut bytes = fs::read(&data).expect("read");
+    round_table(&graph, &mut bytes);
+    fs::write(&data, bytes).expect("written");
+    let found = largest_difference(&model.original(), &shared);
+    assert!(found <= 1e-5, "{found} of the range between the rounded table and the shared one");
+    let found = largest_difference(&original, &shared);
+    assert!(found > 1e-4 && found <= 0.2, "{found} of the range between the table and the shared one");
+}
+
+#[test]
+fn all_passes_together_give_the_logits_of_the_original() {
+    for model in models() {
+        let short = last_token::run(model.open());
+        let packed = pack::run(short.graph, DATA_FILE);
+        let normed = norm::run(packed.graph);
+        let all = hidden_state::run(normed.graph);
+        assert!(all.report.changed(), "{}: {}", model.name, all.report);
+        let found = largest_difference(&model.original(), &model.rewritten(&all.graph));
+        let bound = if model.name.contains("int8") { 0.03 } else { 1e-5 };
+        assert!(found <= bound, "{}: {found} of the range", model.name);
+    }
 }

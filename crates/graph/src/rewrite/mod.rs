@@ -6,6 +6,7 @@
 pub mod accuracy;
 pub mod attention;
 mod build;
+pub mod embedding;
 mod evaluate;
 pub mod hidden_state;
 pub mod last_token;
