@@ -26,6 +26,23 @@ pub trait Decoder {
         cache: &mut Self::Cache,
         cancel: &Cancel,
     ) -> Result<Forward<'d>>;
+
+    /// The width of the last hidden state, where [`Decoder::forward_hidden`] gives that.
+    fn hidden_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// The same pass, which also appends the last hidden state to `_rows`: one row of
+    /// [`Decoder::hidden_size`] numbers for each of `tokens`, and nothing where there is no such state.
+    fn forward_hidden<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut Self::Cache,
+        cancel: &Cancel,
+        _rows: &mut Vec<f32>,
+    ) -> Result<Forward<'d>> {
+        self.forward(tokens, cache, cancel)
+    }
 }
 
 /// How a forward pass ended.

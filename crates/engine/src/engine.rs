@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use crate::embed::Embedder;
 use crate::request::{Finish, FinishReason, Progress, Request, Usage};
 use crate::{
-    Cancel, Decoder, Error, Forward, Message, ModelSpec, ModelText, Piece, RenderOptions, Result, Sampler,
-    Session, TextStream, TokenId, prompt_tokens, starts_thinking,
+    Cancel, Decoder, EmbedRequest, Embedded, Error, Forward, Message, ModelSpec, ModelText, Piece,
+    RenderOptions, Result, Sampler, Session, TextStream, TokenId, prompt_tokens, starts_thinking,
 };
 
 /// The tokens of one prefill pass. Larger ones are no faster and answer a stop later; full logits of this
@@ -18,6 +19,7 @@ pub struct Engine<D: Decoder> {
     text: ModelText,
     window: usize,
     session: Option<Session<D>>,
+    embedder: Embedder<D>,
 }
 
 /// What a pass led to.
@@ -33,7 +35,7 @@ impl<D: Decoder> Engine<D> {
     pub fn new(decoder: D, text: ModelText, cache_window: Option<usize>) -> Self {
         let most = decoder.spec().context_length;
         let window = cache_window.map_or(most, |window| window.clamp(1, most));
-        Self { decoder, text, window, session: None }
+        Self { decoder, text, window, session: None, embedder: Embedder::default() }
     }
 
     /// The prompt of a conversation, ending where the reply begins.
@@ -80,6 +82,15 @@ impl<D: Decoder> Engine<D> {
     /// Forgets everything that was read. The next prompt is read from its beginning.
     pub fn forget(&mut self) {
         self.session = None;
+        self.embedder.reset();
+    }
+
+    /// Turns texts into vectors. The conversation's KV cache stays as it is.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn embed(&mut self, request: &EmbedRequest, cancel: &Cancel) -> Result<Embedded> {
+        self.embedder.embed(&mut self.decoder, &self.text.tokenizer, self.window, request, cancel)
     }
 
     /// Generates one reply: keeps what the KV cache shares with the prompt, reads the rest in chunks, and

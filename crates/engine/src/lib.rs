@@ -11,6 +11,7 @@
 //!   Nothing else names the runtime.
 //! - The text half is [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`] and [`prompt_tokens`]: foreign text
 //!   can never become a control token, and a reply's own ids are never encoded again.
+//! - [`Embedder`] turns texts into vectors, in sessions of its own.
 //! - `model` opens a folder and puts all of it together.
 //!
 //! # What always holds
@@ -23,6 +24,7 @@
 mod cancel;
 mod config;
 mod decoder;
+mod embed;
 mod engine;
 mod error;
 mod message;
@@ -41,6 +43,7 @@ mod tokenizer;
 pub use cancel::Cancel;
 pub use config::{ModelConfig, SuggestedSampling};
 pub use decoder::{Decoder, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec};
+pub use embed::{EmbedContext, EmbedRequest, Embedded, Embedder, Embedding, EmbeddingSource};
 pub use engine::{Engine, PREFILL_CHUNK};
 pub use error::{Error, Failure, FailureKind, Result};
 pub use message::{Message, Role, TokenId};

@@ -29,12 +29,34 @@ impl<D: Decoder> Session<D> {
     /// only after it was run.
     pub fn rewind_to(&mut self, prompt: &[TokenId]) -> Result<usize> {
         let common = self.seen.iter().zip(prompt).take_while(|(seen, asked)| seen == asked).count();
-        let kept = common.min(prompt.len().saturating_sub(1));
-        if kept < self.seen.len() {
-            let reached = self.cache.truncate(kept)?;
+        self.truncate(common.min(prompt.len().saturating_sub(1)))
+    }
+
+    /// Forgets what was seen from the token `len` on. Returns the number of tokens kept, which is less where
+    /// the cache cannot be cut there.
+    pub fn truncate(&mut self, len: usize) -> Result<usize> {
+        if len < self.seen.len() {
+            let reached = self.cache.truncate(len)?;
             self.seen.truncate(reached);
         }
         Ok(self.seen.len())
+    }
+
+    /// The same as [`Session::feed`], and `rows` gets the last hidden state, as
+    /// [`Decoder::forward_hidden`] gives it.
+    pub fn feed_hidden<'d>(
+        &mut self,
+        decoder: &'d mut D,
+        tokens: &[TokenId],
+        cancel: &Cancel,
+        rows: &mut Vec<f32>,
+    ) -> Result<Forward<'d>> {
+        let outcome = decoder.forward_hidden(tokens, &mut self.cache, cancel, rows)?;
+        if let Forward::Logits(_) = outcome {
+            self.seen.extend_from_slice(tokens);
+        }
+        debug_assert_eq!(self.seen.len(), self.cache.len(), "a session's tokens and rows go together");
+        Ok(outcome)
     }
 
     /// Runs `tokens` behind what was seen. After an error the session must be thrown away.

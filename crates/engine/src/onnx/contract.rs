@@ -6,8 +6,10 @@
 
 use std::path::Path;
 
+use graph::rewrite::hidden_state::OUTPUT;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
+use super::hidden_state::HiddenState;
 use crate::{Error, Result};
 
 /// The inputs and outputs of a decoder graph.
@@ -25,6 +27,8 @@ pub struct Contract {
     pub(crate) state: Vec<KvPair>,
     /// `[batch, tokens or 1, vocabulary]`
     pub(crate) logits: Logits,
+    /// The last hidden state, in graphs to which it was added.
+    pub(crate) hidden_state: Option<HiddenState>,
 }
 
 /// An input or output as a session describes it.
@@ -158,7 +162,8 @@ impl Contract {
             refuse("it has no input `input_ids`: it is not a decoder that reads token ids".into())
         })?;
         let logits = logits(outputs, hints).map_err(refuse)?;
-        Ok(Self { input_ids, attention_mask, position_ids, logits_to_keep, state, logits })
+        let hidden_state = hidden_state(outputs);
+        Ok(Self { input_ids, attention_mask, position_ids, logits_to_keep, state, logits, hidden_state })
     }
 
     /// The number of inputs that the graph is fed.
@@ -261,6 +266,15 @@ fn pair(input: &Port<'_>, outputs: &[Port<'_>], hints: ContractHints) -> Result<
         heads: known(heads, hints.kv_heads, "number of heads")?,
         head_size: known(head_size, hints.head_size, "head size")?,
     })
+}
+
+/// The last hidden state, where there is one of the form that is known; any other output is left alone.
+fn hidden_state(outputs: &[Port<'_>]) -> Option<HiddenState> {
+    let output = outputs.iter().find(|output| output.name == OUTPUT)?;
+    let (element, shape) = tensor(output).ok()?;
+    let &[_, _, width] = shape else { return None };
+    let width = usize::try_from(width).ok().filter(|&width| width > 0)?;
+    (element == TensorElementType::Float32).then(|| HiddenState { name: OUTPUT.to_owned(), width })
 }
 
 fn logits(outputs: &[Port<'_>], hints: ContractHints) -> Result<Logits, String> {

@@ -175,6 +175,29 @@ impl Decoder for OnnxDecoder {
         OnnxKvCache::new(&self.contract, binding, self.spec.kv_backend, first)
     }
 
+    fn hidden_size(&self) -> Option<usize> {
+        self.contract.hidden_state.as_ref().map(|state| state.width)
+    }
+
+    fn forward_hidden<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut OnnxKvCache,
+        cancel: &Cancel,
+        rows: &mut Vec<f32>,
+    ) -> Result<Forward<'d>> {
+        let bound = match &self.contract.hidden_state {
+            Some(state) => Some(state.bind(&mut cache.binding, tokens.len())),
+            None => None,
+        };
+        let bound = bound.transpose().map_err(|error| running("binding the hidden state", error))?;
+        let outcome = self.forward(tokens, cache, cancel)?;
+        if let (Some(state), Forward::Logits(_)) = (&bound, &outcome) {
+            rows.extend_from_slice(state.extract_tensor().1);
+        }
+        Ok(outcome)
+    }
+
     fn forward<'d>(
         &'d mut self,
         tokens: &[TokenId],

@@ -4,6 +4,7 @@ mod cache;
 mod contract;
 mod decoder;
 mod hand_over;
+mod hidden_state;
 mod library_file;
 mod provider;
 mod runtime;
