@@ -43,7 +43,7 @@ fn fuse(graph: Graph, shape: &ModelShape) -> (Graph, Replaced) {
     assert_eq!(fused.nodes.iter().filter(|node| is_kernel(node.op_type())).count(), layers);
     assert_eq!(replaced.layers.len(), layers);
     assert_eq!(fused.operator_set("com.microsoft"), Some(1));
-    for operator in ["Softmax", "Expand", "Cos", "Transpose", "Slice"] {
+    for operator in ["Softmax", "Concat", "Expand", "Cos", "Transpose", "Slice"] {
         assert!(fused.nodes.iter().all(|node| node.op_type() != operator), "{operator} is left");
     }
     let names: Vec<_> = fused.inputs.iter().map(|input| input.name()).collect();

@@ -11,6 +11,9 @@ use crate::preflight::numbers::{self, Numbers};
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 
+/// More copies of copies than an exporter leaves.
+const MOST_COPIES: usize = 16;
+
 /// An index over the values of a graph as it stands.
 pub(super) struct Wiring<'g> {
     graph: &'g Graph,
@@ -94,8 +97,8 @@ impl<'g> Wiring<'g> {
     where
         'g: 'n,
     {
-        // A circle of copies is no graph; the walk ends all the same.
-        for _ in 0..self.graph.nodes.len() {
+        // A circle of copies, or a thousand in a row, is no export; the walk ends all the same.
+        for _ in 0..MOST_COPIES {
             match self.made_by(name, "Identity").and_then(|node| node.input.first()) {
                 Some(input) => name = input,
                 None => break,

@@ -5,8 +5,9 @@
 use std::collections::HashSet;
 
 use super::Refusal;
+use crate::Graph;
 use crate::preflight::canonical_domain;
-use crate::proto::{NodeProto, ValueInfoProto, attribute_type, data_type, type_proto};
+use crate::proto::{AttributeProto, NodeProto, ValueInfoProto, attribute_type, data_type, type_proto};
 use crate::rewrite::wiring::{Wiring, dimensions};
 
 /// More nodes than lie between a state and its softmax, or on one side of a rotation.
@@ -45,6 +46,8 @@ pub(super) struct Side {
 struct State {
     past: String,
     present: String,
+    /// The same as the attention reads it, of which the output may be a copy.
+    joined: String,
     new: String,
     heads: usize,
     head_size: usize,
@@ -59,30 +62,21 @@ pub(super) enum Found {
 /// Finds all layers.
 pub(super) fn find(wiring: &Wiring<'_>) -> Result<Found, Refusal> {
     let graph = wiring.graph();
-    let has_graphs = |node: &&crate::Part<NodeProto>| {
-        let holds = |kind: Option<i32>| matches!(kind, Some(attribute_type::GRAPH | attribute_type::GRAPHS));
-        node.attribute.iter().any(|given| given.g.is_some() || holds(given.r#type))
-    };
-    if let Some(node) = graph.nodes.iter().find(has_graphs) {
-        return Err(Refusal::ControlFlow { node: shown(node) });
+    let is_fused = |name: &str| wiring.maker(name).is_some_and(|index| is_kernel(wiring.node(index)));
+    let presents = graph.outputs.iter().map(|output| output.name());
+    let (fused, plain): (Vec<_>, Vec<_>) =
+        presents.filter(|name| name.starts_with("present")).partition(|name| is_fused(name));
+    if plain.is_empty() && !fused.is_empty() {
+        return Ok(Found::AlreadyFused);
     }
-    let presents = graph.outputs.iter().filter(|output| output.name().starts_with("present"));
+    single_graph(graph)?;
     let mut layers: Vec<(String, Option<State>, Option<State>)> = Vec::new();
-    let mut fused = 0;
-    let mut count = 0;
-    for output in presents {
-        count += 1;
-        let name = output.name();
+    for name in plain {
         let unknown = || Refusal::UnknownState { output: name.to_owned() };
         let mut parts = name.rsplit('.');
         let (kind, number) = (parts.next().ok_or_else(unknown)?, parts.next().ok_or_else(unknown)?);
         if !matches!(kind, "key" | "value") || number.parse::<u32>().is_err() {
             return Err(unknown());
-        }
-        let maker = wiring.maker(name).map(|index| wiring.node(index));
-        if maker.is_some_and(is_fused) {
-            fused += 1;
-            continue;
         }
         let state = state(wiring, number, name)?;
         let place = layers.iter().position(|(known, ..)| known == number).unwrap_or_else(|| {
@@ -91,9 +85,6 @@ pub(super) fn find(wiring: &Wiring<'_>) -> Result<Found, Refusal> {
         });
         let (_, key, value) = &mut layers[place];
         *(if kind == "key" { key } else { value }) = Some(state);
-    }
-    if count > 0 && fused == count {
-        return Ok(Found::AlreadyFused);
     }
     if layers.is_empty() {
         return Err(Refusal::NoLayers);
@@ -108,7 +99,19 @@ pub(super) fn find(wiring: &Wiring<'_>) -> Result<Found, Refusal> {
     layers.collect::<Result<_, _>>().map(Found::Layers)
 }
 
-fn is_fused(node: &NodeProto) -> bool {
+/// What lies in the branches of a node cannot be asked.
+fn single_graph(graph: &Graph) -> Result<(), Refusal> {
+    let holds = |given: &AttributeProto| {
+        let kind = given.r#type.unwrap_or_default();
+        given.g.is_some() || matches!(kind, attribute_type::GRAPH | attribute_type::GRAPHS)
+    };
+    match graph.nodes.iter().find(|node| node.attribute.iter().any(holds)) {
+        Some(node) => Err(Refusal::ControlFlow { node: shown(node) }),
+        None => Ok(()),
+    }
+}
+
+fn is_kernel(node: &NodeProto) -> bool {
     canonical_domain(node.domain()) == "com.microsoft" && node.op_type() == "GroupQueryAttention"
 }
 
@@ -128,11 +131,13 @@ fn state(wiring: &Wiring<'_>, number: &str, present: &str) -> Result<State, Refu
         output: present.to_owned(),
         node: shown_maker(wiring, present),
     };
-    let join = wiring.made_by(wiring.source(present), "Concat").ok_or_else(not_joined)?;
+    let joined = wiring.source(present);
+    let join = wiring.made_by(joined, "Concat").ok_or_else(not_joined)?;
     let [past, new] = join.input.as_slice() else { return Err(not_joined()) };
     let input = wiring.input(past).ok_or_else(not_joined)?;
     let (heads, head_size) = sizes(number, input)?;
-    Ok(State { past: past.clone(), present: present.to_owned(), new: new.clone(), heads, head_size })
+    let (past, new) = (past.clone(), new.clone());
+    Ok(State { past, present: present.to_owned(), joined: joined.to_owned(), new, heads, head_size })
 }
 
 /// The heads and the head size of a past input.
@@ -168,7 +173,7 @@ fn layer(wiring: &Wiring<'_>, number: String, key: State, value: State) -> Resul
         return Err(Refusal::HeadSize { layer: number, size: key.head_size });
     }
     let search = Search { wiring, number: &number };
-    let softmax = search.softmax(&key.present)?;
+    let softmax = search.softmax(&key.joined)?;
     let softmax_input = softmax.input.first().cloned().unwrap_or_default();
     let product = search.scores(&softmax_input)?;
     let scores = product.output.first().cloned().unwrap_or_default();
@@ -397,10 +402,26 @@ impl<'g> Search<'_, 'g> {
     }
 }
 
-/// The value that a layer's heads are made of, as the kernel takes it: `[batch, tokens, heads · head size]`
-/// where there is one, else `[batch, tokens, heads, head size]`.
-pub(super) fn sources<'g>(wiring: &Wiring<'g>, heads: &str) -> Option<(Option<&'g str>, &'g str)> {
+/// Where a layer's heads come from.
+pub(super) struct Sources<'g> {
+    /// `[batch, tokens, heads, head size]`
+    pub(super) turned: &'g str,
+    /// The node behind it that makes heads of rows, itself or before a norm of each head.
+    pub(super) split: Option<&'g NodeProto>,
+}
+
+/// Goes back from `[batch, heads, tokens, head size]`.
+pub(super) fn sources<'g>(wiring: &Wiring<'g>, heads: &str) -> Option<Sources<'g>> {
     let turned = wiring.made_by(heads, "Transpose")?.input.first()?;
-    let flat = wiring.made_by(turned, "Reshape").and_then(|node| node.input.first());
-    Some((flat.map(String::as_str), turned))
+    let norm = ["Mul", "Cast", "Div", "Sqrt", "Add", "Reciprocal", "Identity", "Pow", "ReduceMean"];
+    let mut splits = Vec::new();
+    Search { wiring, number: "" }.back(turned, &mut |node| match node.op_type() {
+        "Reshape" => {
+            splits.push(node);
+            false
+        }
+        operator => norm.contains(&operator) || operator == "SimplifiedLayerNormalization",
+    });
+    let split = if let [split] = splits.as_slice() { Some(*split) } else { None };
+    Some(Sources { turned, split })
 }

@@ -91,8 +91,16 @@ pub(super) struct Proven {
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) name: String,
-    /// Whether it is `[batch, tokens, heads, head size]` and has to lose a dimension.
-    pub(super) has_heads: bool,
+    pub(super) heads: usize,
+    pub(super) form: Form,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Form {
+    /// `[batch, tokens, heads · head size]`
+    Rows,
+    /// `[batch, tokens, heads, head size]`, of which `split` is what a Reshape made of rows.
+    Heads { split: Option<String> },
 }
 
 /// Questions to all layers of a graph.
@@ -157,20 +165,22 @@ impl<'w, 'g> Examination<'w, 'g> {
 
     fn source(&mut self, layer: &Layer, heads: &str, count: usize) -> Result<Source, Refusal> {
         let found = sources(self.wiring, heads).ok_or_else(|| self.not_attention(layer, heads))?;
-        let (flat, turned) = found;
-        let width = count * layer.head_size;
-        let has = |evaluation: &mut Evaluation<'_, '_>, name: &str, shape: &[usize]| {
-            evaluation.value(name).is_some_and(|tensor| tensor.shape() == shape)
+        let (rows, split) =
+            ([1, SMALL.tokens, count * layer.head_size], [1, SMALL.tokens, count, layer.head_size]);
+        let mut has = |name: &str, shape: &[usize]| {
+            self.shapes(SMALL).value(name).is_some_and(|tensor| tensor.shape() == shape)
         };
-        if let Some(flat) = flat
-            && has(self.shapes(SMALL), flat, &[1, SMALL.tokens, width])
-        {
-            return Ok(Source { name: flat.to_owned(), has_heads: false });
+        let of_rows = found.split.and_then(|node| node.input.first().zip(node.output.first()));
+        let of_rows = of_rows.filter(|(flat, made)| has(flat, &rows) && has(made, &split));
+        let source = |name: &str, form| Ok(Source { name: name.to_owned(), heads: count, form });
+        match of_rows {
+            Some((flat, made)) if made == found.turned => source(flat, Form::Rows),
+            _ if has(found.turned, &split) => {
+                let split = of_rows.map(|(_, made)| made.clone());
+                source(found.turned, Form::Heads { split })
+            }
+            _ => Err(self.not_attention(layer, heads)),
         }
-        if has(self.shapes(SMALL), turned, &[1, SMALL.tokens, count, layer.head_size]) {
-            return Ok(Source { name: turned.to_owned(), has_heads: true });
-        }
-        Err(self.not_attention(layer, heads))
     }
 
     /// What is added to scores of zero: `[tokens, total]` for each head.
@@ -202,8 +212,8 @@ impl<'w, 'g> Examination<'w, 'g> {
             return Err(self.bias(layer, &added));
         }
         let mut probes = vec![SMALL, Probe { past: 0, tokens: 5 }];
-        probes.extend(window.map(|window| Probe { past: window, tokens: 3 }));
-        probes.extend(window.map(|window| Probe { past: 0, tokens: window + 2 }));
+        // Tokens on both sides of the first that loses sight of another.
+        probes.extend(window.map(|window| Probe { past: window.saturating_sub(2), tokens: 5 }));
         for probe in probes.into_iter().filter(|probe| probe.total() <= rows) {
             let added = self.added(layer, probe)?;
             let is_right = |head: &Vec<f64>| {
@@ -253,14 +263,13 @@ impl<'w, 'g> Examination<'w, 'g> {
         for name in [&layer.past_key, &layer.past_value] {
             evaluation.set(name, Tensor::real(&past, numbers_of(name, past.iter().product())));
         }
-        let sides =
-            [(&proven.query, proven.heads), (&proven.key, layer.kv_heads), (&proven.value, layer.kv_heads)];
-        for (source, heads) in sides {
-            let width = heads * layer.head_size;
+        for source in [&proven.query, &proven.key, &proven.value] {
+            let width = source.heads * layer.head_size;
             let numbers = numbers_of(&source.name, tokens * width);
-            let flat = [1, tokens, width];
-            let split = [1, tokens, heads, layer.head_size];
-            let shape: &[usize] = if source.has_heads { &split } else { &flat };
+            let shape: &[usize] = match source.form {
+                Form::Rows => &[1, tokens, width],
+                Form::Heads { .. } => &[1, tokens, source.heads, layer.head_size],
+            };
             evaluation.set(&source.name, Tensor::real(shape, numbers));
         }
         let mut read =
@@ -316,17 +325,17 @@ impl Reference {
     fn new(layer: &Layer, proven: &Proven, rotation: &Rotation) -> Self {
         let size = layer.head_size;
         // Numbers of `[tokens, heads, head size]` by head and token.
-        let head_of = |source: &Source, heads: usize, head: usize, token: usize| {
-            let numbers = numbers_of(&source.name, SMALL.tokens * heads * size);
-            numbers[(token * heads + head) * size..][..size].to_vec()
+        let head_of = |source: &Source, head: usize, token: usize| {
+            let numbers = numbers_of(&source.name, SMALL.tokens * source.heads * size);
+            numbers[(token * source.heads + head) * size..][..size].to_vec()
         };
-        let turned = |source: &Source, heads: usize, head: usize, token: usize| {
-            rotation.turned(&head_of(source, heads, head, token), SMALL.past + token)
+        let turned = |source: &Source, head: usize, token: usize| {
+            rotation.turned(&head_of(source, head, token), SMALL.past + token)
         };
         let mut queries = Vec::new();
         for head in 0..proven.heads {
             for token in 0..SMALL.tokens {
-                queries.extend(turned(&proven.query, proven.heads, head, token));
+                queries.extend(turned(&proven.query, head, token));
             }
         }
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -337,8 +346,8 @@ impl Reference {
             keys.extend(past(&layer.past_key));
             values.extend(past(&layer.past_value));
             for token in 0..SMALL.tokens {
-                keys.extend(turned(&proven.key, layer.kv_heads, head, token));
-                values.extend(head_of(&proven.value, layer.kv_heads, head, token));
+                keys.extend(turned(&proven.key, head, token));
+                values.extend(head_of(&proven.value, head, token));
             }
         }
         Self { heads: proven.heads, group: proven.heads / layer.kv_heads, size, queries, keys, values }

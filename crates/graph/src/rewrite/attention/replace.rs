@@ -1,9 +1,9 @@
 //! Puts one GroupQueryAttention in the place of each layer's attention.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::layer::{Layer, shown};
-use super::probe::{Proven, Source};
+use super::probe::{Form, Source};
 use super::{Examined, Plan, Refusal};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
@@ -57,6 +57,7 @@ pub(super) fn replace(mut graph: Graph, plan: &Plan) -> Result<(Graph, Vec<Strin
             graph.nodes.push(node);
         }
     }
+    split_by_constants(&mut graph, layers);
     graph.initializers.extend(tensors(&graph, plan).into_iter().map(Part::new));
     if !has_mask {
         graph.inputs.push(Part::new(mask_input(&mask)));
@@ -76,11 +77,11 @@ fn attention(examined: &Examined) -> Vec<NodeProto> {
     let Examined { layer, proven, rotation } = examined;
     let mut nodes = Vec::new();
     let mut taken = |source: &Source, side: &str| {
-        if !source.has_heads {
+        if let Form::Rows = source.form {
             return source.name.clone();
         }
         let flat = format!("{PREFIX}{}/{side}", layer.number);
-        let inputs = [source.name.as_str(), &shape_name(source, layer, proven)];
+        let inputs = [source.name.as_str(), &joined_shape(source, layer)];
         nodes.push(build::node("Reshape", &flat, &inputs, &[&flat], Vec::new()));
         flat
     };
@@ -105,11 +106,34 @@ fn attention(examined: &Examined) -> Vec<NodeProto> {
     nodes
 }
 
-/// The name of the shape without the dimension of heads.
-fn shape_name(source: &Source, layer: &Layer, proven: &Proven) -> String {
-    let is_query = source.name == proven.query.name;
-    let heads = if is_query { proven.heads } else { layer.kv_heads };
-    format!("{PREFIX}width/{}", heads * layer.head_size)
+/// The name of the shape of rows that heads are joined to.
+fn joined_shape(source: &Source, layer: &Layer) -> String {
+    format!("{PREFIX}rows_of_{}", source.heads * layer.head_size)
+}
+
+/// The name of the shape of rows that are split into heads.
+fn split_shape(source: &Source, layer: &Layer) -> String {
+    format!("{PREFIX}heads_of_{}/{}", layer.head_size, source.heads)
+}
+
+/// Splits rows by a constant shape where the graph computes one of its inputs.
+fn split_by_constants(graph: &mut Graph, layers: &[Examined]) {
+    let mut shapes = HashMap::new();
+    for Examined { layer, proven, .. } in layers {
+        for source in [&proven.query, &proven.key, &proven.value] {
+            if let Form::Heads { split: Some(split) } = &source.form {
+                shapes.insert(split.as_str(), split_shape(source, layer));
+            }
+        }
+    }
+    for node in &mut graph.nodes {
+        if let Some(shape) = node.output.first().and_then(|name| shapes.remove(name.as_str())) {
+            let node = node.edit();
+            node.input = vec![node.input[0].clone(), shape];
+            // Zeros of the new shape stand for what they find.
+            node.attribute.retain(|given| given.name() != "allowzero");
+        }
+    }
 }
 
 fn table_names(rotation: usize) -> (String, String) {
@@ -144,17 +168,18 @@ fn tensors(graph: &Graph, plan: &Plan) -> Vec<TensorProto> {
     if graph.operator_set("").is_none_or(|version| version >= 13) {
         tensors.push(build::whole(&name("axis"), &[1], &[1]));
     }
-    let mut widths = HashSet::new();
+    let mut shapes = BTreeMap::new();
     for Examined { layer, proven, .. } in &plan.layers {
         for source in [&proven.query, &proven.key, &proven.value] {
-            let shape = shape_name(source, layer, proven);
-            let width = if source.name == proven.query.name { proven.heads } else { layer.kv_heads };
-            if source.has_heads && widths.insert(shape.clone()) {
+            if let Form::Heads { .. } = source.form {
                 // The first two dimensions stay what they are.
-                tensors.push(build::whole(&shape, &[3], &[0, 0, (width * layer.head_size) as i64]));
+                let (heads, size) = (source.heads as i64, layer.head_size as i64);
+                shapes.insert(joined_shape(source, layer), vec![0, 0, heads * size]);
+                shapes.insert(split_shape(source, layer), vec![0, 0, heads, size]);
             }
         }
     }
+    tensors.extend(shapes.iter().map(|(name, sizes)| build::whole(name, &[sizes.len() as i64], sizes)));
     for (place, rotation) in plan.rotations.iter().enumerate() {
         let (cosines, sines) = table_names(place);
         let dims = [plan.rows as i64, rotation.pairs() as i64];

@@ -29,11 +29,16 @@ pub(super) struct Evaluation<'w, 'g> {
     shapes: Option<&'w Known>,
     /// The first node that left something unknown though all that it reads was known.
     stopped_at: Option<usize>,
+    /// How many numbers may still be computed.
+    left: usize,
 }
+
+/// What one evaluation computes at most: masks over the longest context, and no more than 128 MB.
+const MOST_NUMBERS: usize = 1 << 24;
 
 impl<'w, 'g> Evaluation<'w, 'g> {
     pub(super) fn new(wiring: &'w Wiring<'g>) -> Self {
-        Self { wiring, known: Known::new(), shapes: None, stopped_at: None }
+        Self { wiring, known: Known::new(), shapes: None, stopped_at: None, left: MOST_NUMBERS }
     }
 
     /// An evaluation that takes shapes from this one, whose inputs have the same.
@@ -101,6 +106,18 @@ impl<'w, 'g> Evaluation<'w, 'g> {
         is_needed.into_iter().collect()
     }
 
+    /// The tensor, without numbers where there were too many before.
+    fn afforded(&mut self, tensor: Tensor) -> Tensor {
+        let count = tensor.numbers().map_or(0, <[f64]>::len);
+        match self.left.checked_sub(count) {
+            Some(left) => {
+                self.left = left;
+                tensor
+            }
+            None => Tensor::shaped(tensor.shape()),
+        }
+    }
+
     fn foreign_shape(&self, node: &NodeProto) -> Option<Rc<Tensor>> {
         let input = node.input.first()?;
         if self.known.contains_key(input) {
@@ -130,7 +147,7 @@ impl<'w, 'g> Evaluation<'w, 'g> {
         }
         let mut results = results.unwrap_or_default().into_iter();
         for output in node.output.iter().filter(|output| !output.is_empty()) {
-            let result = results.next().map(Rc::new);
+            let result = results.next().map(|tensor| Rc::new(self.afforded(tensor)));
             self.known.entry(output.clone()).or_insert(result);
         }
     }
