@@ -48,6 +48,8 @@ impl From<&backend::Error> for IpcError {
                 FailureKind::ModelMissing => ErrorCode::ModelMissing,
                 FailureKind::ModelBroken => ErrorCode::ModelBroken,
                 FailureKind::PromptTooLong => ErrorCode::PromptTooLong,
+                FailureKind::ModelUnwritable => ErrorCode::DataFolderUnwritable,
+                FailureKind::DiskFull => ErrorCode::DiskFull,
                 FailureKind::OutOfMemory => ErrorCode::OutOfMemory,
                 FailureKind::Crashed => ErrorCode::Crashed,
                 FailureKind::Internal => ErrorCode::Internal,

@@ -9,7 +9,7 @@ use backend::{
     Running, Sampling, SuggestedSampling, Update,
 };
 use engine::scripted::{Scripted, ScriptedDecoder};
-use engine::{Clock, Engine, Message, RenderOptions, TokenId};
+use engine::{Clock, Engine, GraphChoice, Message, RenderOptions, TokenId};
 use support::{Transport, ember_text, inference, over_each_transport, run};
 use tokio::sync::mpsc;
 
@@ -25,6 +25,8 @@ fn loaded(script: impl Fn(&[TokenId]) -> Scripted + Send + Sync + 'static) -> Op
         spec: engine.spec().clone(),
         window: engine.window(),
         graph: "model.onnx".into(),
+        graph_choice: GraphChoice::Prepared,
+        prepared: None,
         inputs: 3,
         runtime_version: None,
         library: "/library".into(),

@@ -6,10 +6,15 @@ use std::path::PathBuf;
 
 use backend::messages::{Command, Event, Inspection, Job, JobId, Outcome};
 use backend::{ExecutionProviderChoice, ModelFolder};
+use engine::onnx::SelfTestErrors;
+use engine::prepare::{
+    Comparison, FileStamp, GraphToRun, Key, Measurement, PassResult, PassVersion, PreparedGraph, Speed,
+    Verdict,
+};
 use engine::{
-    Clock, ExecutionProvider, Failure, FailureKind, Finish, FinishReason, KvBackend, LoadOptions,
-    LoadedModel, Message, ModelSpec, Progress, RenderOptions, Request, Role, Sampling, SuggestedSampling,
-    TokenId, Usage,
+    Clock, ExecutionProvider, Failure, FailureKind, Finish, FinishReason, GraphChoice, KvBackend,
+    LoadOptions, LoadedModel, Message, ModelSpec, Prepared, Progress, RenderOptions, Request, Role, Sampling,
+    SuggestedSampling, TokenId, Usage, WhyOriginal,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -148,13 +153,16 @@ fn loaded() -> impl Strategy<Value = LoadedModel> {
             SuggestedSampling { do_sample, temperature, top_k, top_p, min_p, repetition_penalty }
         });
     let words = (text(), option::of(text()), path(), vec(text(), 0..3));
-    (spec(), size(), size(), words, any::<bool>(), any::<bool>(), suggested, seconds()).prop_map(
+    let graph = (words, choice(), option::of(prepared().prop_map(Box::new)));
+    (spec(), size(), size(), graph, any::<bool>(), any::<bool>(), suggested, seconds()).prop_map(
         |(spec, window, inputs, words, plain_template, thinking_switch, sampling, load_seconds)| {
-            let (graph, runtime_version, library, notices) = words;
+            let ((graph, runtime_version, library, notices), graph_choice, prepared) = words;
             LoadedModel {
                 spec,
                 window,
                 graph,
+                graph_choice,
+                prepared,
                 inputs,
                 runtime_version,
                 library,
@@ -164,6 +172,90 @@ fn loaded() -> impl Strategy<Value = LoadedModel> {
                 notices,
                 load_seconds,
             }
+        },
+    )
+}
+
+fn choice() -> impl Strategy<Value = GraphChoice> {
+    let why = prop_oneof![
+        Just(WhyOriginal::NotPrepared),
+        text().prop_map(|changed| WhyOriginal::Outdated { changed }),
+        text().prop_map(|reason| WhyOriginal::Best { reason }),
+        text().prop_map(|reason| WhyOriginal::Unusable { reason }),
+        Just(WhyOriginal::OtherProvider),
+    ];
+    prop_oneof![Just(GraphChoice::Prepared), why.prop_map(|why| GraphChoice::Original { why })]
+}
+
+fn stamp() -> impl Strategy<Value = FileStamp> {
+    (text(), any::<u64>(), any::<u64>()).prop_map(|(name, bytes, modified)| FileStamp {
+        name,
+        bytes,
+        modified,
+    })
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    let version = (text(), any::<u32>()).prop_map(|(name, version)| PassVersion { name, version });
+    let hashes = (text(), text(), text());
+    (stamp(), vec(stamp(), 0..3), hashes, vec(version, 0..3), vec(text(), 0..3), size()).prop_map(
+        |(graph, weights, (graph_sha256, config_sha256, runtime), passes, cpu_features, threads)| Key {
+            graph,
+            graph_sha256,
+            weights,
+            config_sha256,
+            passes,
+            runtime,
+            cpu_features,
+            threads,
+        },
+    )
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    let comparison = (size(), seconds(), seconds(), size(), size()).prop_map(
+        |(steps, max_difference, limit, same_choices, near_ties)| Comparison {
+            steps,
+            max_difference,
+            limit,
+            same_choices,
+            near_ties,
+        },
+    );
+    (comparison, text(), 0..5).prop_map(|(comparison, text, which)| match which {
+        0 => Verdict::Unchanged,
+        1 => Verdict::Refused(text),
+        2 => Verdict::Accepted(comparison),
+        3 => Verdict::Rejected(comparison),
+        _ => Verdict::Failed(text),
+    })
+}
+
+fn prepared() -> impl Strategy<Value = Prepared> {
+    let result = (text(), any::<u32>(), text(), verdict())
+        .prop_map(|(name, version, did, verdict)| PassResult { name, version, did, verdict });
+    let run = prop_oneof![
+        text().prop_map(|reason| GraphToRun::Original { reason }),
+        (text(), text(), vec(stamp(), 0..2))
+            .prop_map(|(file, sha256, data)| GraphToRun::Prepared(PreparedGraph { file, sha256, data })),
+    ];
+    let speed = || (seconds(), seconds()).prop_map(|(prefill, decode)| Speed { prefill, decode });
+    let counts = (size(), size(), size(), any::<bool>());
+    let measurement = (speed(), speed(), counts).prop_map(|(original, rewritten, counts)| {
+        let (prompt_tokens, new_tokens, rounds, both_in_memory) = counts;
+        Measurement { original, rewritten, prompt_tokens, new_tokens, rounds, both_in_memory }
+    });
+    let self_test =
+        (seconds(), seconds()).prop_map(|(symmetric, zero_points)| SelfTestErrors { symmetric, zero_points });
+    (any::<u32>(), key(), vec(result, 0..4), run, option::of(measurement), self_test, seconds()).prop_map(
+        |(format, key, passes, run, measurement, self_test, seconds)| Prepared {
+            format,
+            key,
+            passes,
+            run,
+            measurement,
+            self_test,
+            seconds,
         },
     )
 }
@@ -198,6 +290,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         FailureKind::ModelMissing,
         FailureKind::ModelBroken,
         FailureKind::PromptTooLong,
+        FailureKind::ModelUnwritable,
+        FailureKind::DiskFull,
         FailureKind::OutOfMemory,
         FailureKind::Crashed,
         FailureKind::Internal,

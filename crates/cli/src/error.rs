@@ -79,6 +79,8 @@ fn code_of(error: &backend::Error) -> &'static str {
             FailureKind::ModelMissing => "model_missing",
             FailureKind::ModelBroken => "model_broken",
             FailureKind::PromptTooLong => "prompt_too_long",
+            FailureKind::ModelUnwritable => "model_unwritable",
+            FailureKind::DiskFull => "disk_full",
             FailureKind::OutOfMemory => "out_of_memory",
             FailureKind::Crashed => "crashed",
             FailureKind::Internal => "internal",
@@ -103,9 +105,12 @@ fn hint_for(code: &str) -> Option<&'static str> {
             "`hearth models list` shows the models; --model takes an id or the path of a model folder"
         }
         "model_broken" => "fetch the model's files again, or choose another model by --model",
+        "model_unwritable" => {
+            "allow writing to the model's folder, or copy the model to a folder of your own"
+        }
         "out_of_memory" => "choose a smaller model, or a smaller --cache-window",
         "prompt_too_long" => "say less, clear the model's memory, or choose a model with a longer context",
-        "disk_full" => "free some space, or name another folder by HEARTH_DATA_DIR",
+        "disk_full" => "free some space; another data folder is named by HEARTH_DATA_DIR",
         "data_folder_unwritable" => {
             "make it a folder that you can write to, or name another one by HEARTH_DATA_DIR"
         }

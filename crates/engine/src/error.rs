@@ -1,5 +1,6 @@
 //! What can go wrong in the engine, each with what was tried on what and the cause as its source.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,12 @@ pub enum Error {
     /// A file is there and cannot be read.
     #[error("cannot read `{path}`")]
     FileUnreadable { path: PathBuf, source: std::io::Error },
+    /// A file cannot be written or put in its place.
+    #[error("cannot write `{path}`")]
+    FileUnwritable { path: PathBuf, source: std::io::Error },
+    /// A model folder that is to be written cannot be.
+    #[error("cannot write to the model folder `{path}`")]
+    FolderUnwritable { path: PathBuf, source: std::io::Error },
     /// A file was read and what it holds is not what its kind demands.
     #[error("`{path}` is damaged or not what its name says: {reason}")]
     FileDamaged { path: PathBuf, reason: String, source: Option<Cause> },
@@ -70,6 +77,10 @@ pub enum FailureKind {
     ModelBroken,
     /// The conversation does not fit into the context.
     PromptTooLong,
+    /// A model folder cannot be written.
+    ModelUnwritable,
+    /// The disk of a model folder is full.
+    DiskFull,
     /// Memory ran out.
     OutOfMemory,
     /// The inference thread panicked; the model was unloaded.
@@ -124,6 +135,14 @@ fn kind(error: &Error, message: &str) -> FailureKind {
         | Error::VocabularyMismatch { .. }
         | Error::Template { .. }
         | Error::LogitsNotFinite { .. } => FailureKind::ModelBroken,
+        Error::FileUnwritable { source, .. } | Error::FolderUnwritable { source, .. } => {
+            match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    FailureKind::DiskFull
+                }
+                _ => FailureKind::ModelUnwritable,
+            }
+        }
         Error::PromptTooLong { .. } => FailureKind::PromptTooLong,
         // ONNX Runtime has no code for memory: its arena throws std::bad_alloc or says what it asked for.
         Error::Run { .. }

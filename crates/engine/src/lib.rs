@@ -12,11 +12,14 @@
 //! - The text half is [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`] and [`prompt_tokens`]: foreign text
 //!   can never become a control token, and a reply's own ids are never encoded again.
 //! - [`Embedder`] turns texts into vectors, in sessions of its own.
-//! - `model` opens a folder and puts all of it together.
+//! - `model` opens a folder and puts all of it together. [`prepare`] rewrites the folder's graph once for
+//!   this machine; from then on `model` takes the result, as long as it holds.
 //!
 //! # What always holds
 //! - A session's tokens and the rows of its cache have the same length. After an error the session is gone.
 //! - No graph reaches ONNX Runtime that the preflight did not pass.
+//! - A rewritten graph runs only where its numbers were compared with the original's, it was the faster one
+//!   here, and nothing changed since. What is wrong with it costs speed, never the model.
 //! - At least one token of a prompt is run. Everything that was seen before is not.
 //! - The engine starts no thread and knows no conversation. After a model was opened it reads no file.
 //! - Requests and answers are plain serialisable data.
@@ -30,6 +33,7 @@ mod error;
 mod message;
 mod model;
 pub mod onnx;
+pub mod prepare;
 mod prompt;
 mod request;
 mod sampler;
@@ -48,6 +52,9 @@ pub use engine::{Engine, PREFILL_CHUNK};
 pub use error::{Error, Failure, FailureKind, Result};
 pub use message::{Message, Role, TokenId};
 pub use model::{LoadOptions, LoadedModel, ModelText, find_graph};
+pub use prepare::{
+    GraphChoice, Preparation, PrepareOptions, PrepareProgress, PrepareStep, Prepared, WhyOriginal,
+};
 pub use prompt::{prompt_tokens, starts_thinking};
 pub use request::{Finish, FinishReason, Progress, Request, Usage};
 pub use sampler::{Sampler, Sampling};

@@ -7,9 +7,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
+use crate::prepare::{self, Choice};
 use crate::{
-    ChatTemplate, Decoder, Engine, Error, KvBackend, ModelConfig, ModelSpec, Result, SuggestedSampling,
-    TokenId, Tokenizer, stop_ids,
+    ChatTemplate, Decoder, Engine, Error, Failure, FailureKind, GraphChoice, KvBackend, ModelConfig,
+    ModelSpec, Prepared, Result, SuggestedSampling, TokenId, Tokenizer, WhyOriginal, stop_ids,
 };
 
 /// The context of a model whose files do not tell it.
@@ -54,6 +55,10 @@ pub struct LoadedModel {
     pub window: usize,
     /// The graph's file, relative to the model folder.
     pub graph: String,
+    /// Whether that is the graph that came with the model, and why.
+    pub graph_choice: GraphChoice,
+    /// What came of preparing the model, where it holds for this machine.
+    pub prepared: Option<Box<Prepared>>,
     /// The inputs that the graph is fed.
     pub inputs: usize,
     /// The release of the ONNX Runtime library, where it names it.
@@ -108,9 +113,14 @@ impl Engine<OnnxDecoder> {
         let graph = find_graph(folder, &config)?;
         let text = ModelText::open(folder, &config)?;
         let runtime = Runtime::open(&options.library)?;
-        let decoder = OnnxDecoder::load(&runtime, &folder.join(&graph), &onnx_options(&config, options))?;
+        let onnx = onnx_options(&config, options);
+        let choice = prepare::choose(folder, &graph, &runtime, onnx.threads, onnx.execution_provider);
+        let (decoder, choice) = load(folder, &graph, choice, &runtime, &onnx)?;
         check_vocabulary(folder, &config, &text.tokenizer, decoder.spec().vocabulary_size)?;
         let mut notices = decoder.notices().to_vec();
+        if let GraphChoice::Original { why: why @ WhyOriginal::Unusable { .. } } = &choice.choice {
+            notices.push(format!("the graph that came with the model is used, because {why}"));
+        }
         if text.template.is_plain() {
             notices
                 .push("this model has no chat template; a plain one is used, and replies may be odd".into());
@@ -122,7 +132,9 @@ impl Engine<OnnxDecoder> {
         let loaded = LoadedModel {
             spec: engine.spec().clone(),
             window: engine.window(),
-            graph,
+            graph: choice.graph,
+            graph_choice: choice.choice,
+            prepared: choice.prepared.map(Box::new),
             inputs,
             runtime_version: runtime.version().map(str::to_owned),
             library: runtime.library().to_path_buf(),
@@ -136,7 +148,34 @@ impl Engine<OnnxDecoder> {
     }
 }
 
-fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxOptions {
+/// Loads the chosen graph of `folder`, and `original` where the chosen one turns out to be damaged.
+fn load(
+    folder: &Path,
+    original: &str,
+    choice: Choice,
+    runtime: &Runtime,
+    options: &OnnxOptions,
+) -> Result<(OnnxDecoder, Choice)> {
+    let result = OnnxDecoder::load(runtime, &folder.join(&choice.graph), options);
+    match (result, &choice.choice) {
+        (Ok(decoder), _) => Ok((decoder, choice)),
+        (Err(error), GraphChoice::Original { .. }) => Err(error),
+        (Err(error), GraphChoice::Prepared) => {
+            let Failure { kind, message: reason } = error.into();
+            tracing::warn!(graph = choice.graph, reason, "the prepared graph does not load");
+            let decoder = OnnxDecoder::load(runtime, &folder.join(original), options)?;
+            // Memory may be there the next time; what is wrong with a graph stays.
+            if kind != FailureKind::OutOfMemory {
+                prepare::discard(folder, original);
+            }
+            let why = WhyOriginal::Unusable { reason };
+            let choice = GraphChoice::Original { why };
+            Ok((decoder, Choice { graph: original.to_owned(), choice, prepared: None }))
+        }
+    }
+}
+
+pub(crate) fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     OnnxOptions {
         threads: options.threads.unwrap_or(cores.min(MOST_THREADS)).max(1),

@@ -56,6 +56,13 @@ pub struct ModelProto {
     pub unknown: Vec<u8>,
 }
 
+impl ModelProto {
+    /// The bytes of a file that holds this model and nothing that was located elsewhere.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(self)
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct GraphProto {
     #[prost(message, repeated, tag = "1")]

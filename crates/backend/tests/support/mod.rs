@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use backend::{AppDirs, Backend, Chat, ChatEvent, Entry, Inference, Open, Reply, ReplyOptions, serve};
 use engine::scripted::{Passes, Scripted, ScriptedDecoder};
-use engine::{Engine, LoadOptions, LoadedModel, ModelConfig, ModelText, SuggestedSampling, TokenId};
+use engine::{
+    Engine, GraphChoice, LoadOptions, LoadedModel, ModelConfig, ModelText, SuggestedSampling, TokenId,
+    WhyOriginal,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -256,6 +259,8 @@ fn open(
             spec: engine.spec().clone(),
             window: engine.window(),
             graph: "model.onnx".into(),
+            graph_choice: GraphChoice::Original { why: WhyOriginal::NotPrepared },
+            prepared: None,
             inputs: 3,
             runtime_version: None,
             library: options.library.clone(),

@@ -272,7 +272,7 @@ fn open_session(
     Ok((session, provider, notice))
 }
 
-fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
+pub(super) fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         // The default policy registers CoreML on macOS whatever the graph.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
@@ -340,6 +340,6 @@ fn last_row(value: &DynValue, half: bool, target: &mut [f32]) -> ort::Result<()>
     Ok(())
 }
 
-fn running(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn running(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Run { doing: doing.to_owned(), source: Some(Box::new(error)) }
 }

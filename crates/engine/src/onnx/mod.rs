@@ -8,6 +8,7 @@ mod hidden_state;
 mod library_file;
 mod provider;
 mod runtime;
+mod self_test;
 mod shared_buffer;
 mod tensor;
 
@@ -16,3 +17,4 @@ pub use contract::{Contract, ContractHints};
 pub use decoder::{OnnxDecoder, OnnxOptions};
 pub use provider::ExecutionProviderChoice;
 pub use runtime::Runtime;
+pub use self_test::SelfTestErrors;

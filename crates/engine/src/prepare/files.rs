@@ -1,0 +1,227 @@
+//! The files of a preparation: names, the lock, and what a killed run left behind.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::record::{FileStamp, Prepared, PreparedGraph};
+use crate::{Error, Result};
+
+/// Everything that is not finished has a name that begins with this.
+const UNFINISHED: &str = ".hearth-prepare-";
+const LOCK: &str = ".hearth-prepare-lock";
+const RECORD: &str = "prepared.json";
+
+/// The files that belong to one graph, all in its folder: what the original refers to is found there.
+pub(super) struct Names {
+    original: PathBuf,
+}
+
+impl Names {
+    pub(super) fn of(original: &Path) -> Self {
+        Self { original: original.to_path_buf() }
+    }
+
+    pub(super) fn original(&self) -> &Path {
+        &self.original
+    }
+
+    pub(super) fn record(&self) -> PathBuf {
+        self.beside(RECORD)
+    }
+
+    /// The prepared graph: `model.hearth.onnx` beside `model.onnx`.
+    pub(super) fn prepared(&self) -> PathBuf {
+        self.original.with_extension("hearth.onnx")
+    }
+
+    /// A file beside the original.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.original.with_file_name(name)
+    }
+
+    pub(super) fn candidate(&self, index: usize) -> Candidate {
+        Candidate(self.beside(&format!("{UNFINISHED}{index}.onnx")))
+    }
+
+    fn folder(&self) -> &Path {
+        self.original.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Keeps other processes from preparing the same graph, and removes what a killed one left behind.
+    ///
+    /// # Errors
+    /// [`Error::FolderUnwritable`]; [`Error::Invalid`] where another process is at it.
+    pub(super) fn lock(&self) -> Result<Lock<'_>> {
+        let failed = |source| Error::FolderUnwritable { path: self.folder().to_path_buf(), source };
+        let path = self.beside(LOCK);
+        let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let folder = self.folder().display();
+                let reason =
+                    format!("the model in `{folder}` is being prepared by another process; wait for it");
+                return Err(Error::Invalid { reason });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let lock = Lock { names: self, _file: file };
+        self.sweep(false);
+        Ok(lock)
+    }
+
+    /// Removes what a killed preparation left behind, if there is anything and nobody is at it.
+    pub(super) fn remove_leftovers(&self) {
+        if self.unfinished().next().is_some() {
+            // Whoever holds the lock cleans up; a folder that cannot be written cannot be cleaned.
+            drop(self.lock());
+        }
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED));
+        named.map(|entry| entry.path())
+    }
+
+    /// Removes everything unfinished, the lock at the end of a preparation only.
+    fn sweep(&self, with_lock: bool) {
+        for path in self.unfinished().filter(|path| with_lock || !path.ends_with(LOCK)) {
+            remove(&path);
+        }
+    }
+
+    /// Puts a candidate in the place of the prepared graph.
+    ///
+    /// # Errors
+    /// [`Error::FileUnwritable`].
+    pub(super) fn put_in_place(&self, candidate: Candidate) -> Result<PreparedGraph> {
+        let path = self.prepared();
+        let failed = |source| Error::FileUnwritable { path: path.clone(), source };
+        fs::rename(&candidate.0, &path).map_err(failed)?;
+        let sha256 = sha256(&path).map_err(failed)?;
+        Ok(PreparedGraph { file: file_name(&path), sha256, data: Vec::new() })
+    }
+
+    /// Removes the result of an earlier preparation. The record goes first: it never names what is not there.
+    ///
+    /// # Errors
+    /// [`Error::FileUnwritable`].
+    pub(super) fn remove_prepared(&self) -> Result<()> {
+        for path in [self.record(), self.prepared()] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::FileUnwritable { path, source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the record, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::FileUnwritable`].
+    pub(super) fn write_record(&self, prepared: &Prepared) -> Result<()> {
+        let path = self.record();
+        let failed = |source| Error::FileUnwritable { path: path.clone(), source };
+        let part = self.beside(&format!("{UNFINISHED}record"));
+        let text = serde_json::to_vec_pretty(prepared).map_err(|error| failed(error.into()))?;
+        let mut file = File::create(&part).map_err(failed)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
+        fs::rename(&part, &path).map_err(failed)
+    }
+}
+
+/// Held while a model is prepared. Dropped, it takes everything unfinished away, itself included.
+pub(super) struct Lock<'a> {
+    names: &'a Names,
+    _file: File,
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        self.names.sweep(true);
+    }
+}
+
+/// A rewritten graph that is not accepted yet. Dropped, its file is gone.
+pub(super) struct Candidate(PathBuf);
+
+impl Candidate {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "an unfinished file stays behind");
+        }
+        _ => {}
+    }
+}
+
+/// The size and time of a real file.
+pub(super) fn stamp(path: &Path) -> std::io::Result<FileStamp> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no file of its own"));
+    }
+    let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let modified = u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX);
+    Ok(FileStamp { name: file_name(path), bytes: metadata.len(), modified })
+}
+
+/// The SHA-256 of a real file in hexadecimal digits.
+pub(super) fn sha256(path: &Path) -> std::io::Result<String> {
+    stamp(path)?;
+    let mut file = File::open(path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hexadecimal(&hash.finalize())),
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The SHA-256 of whichever of these small files there are.
+pub(super) fn sha256_of_those(paths: &[PathBuf]) -> String {
+    let mut hash = Sha256::new();
+    for path in paths {
+        let bytes = stamp(path).ok().and_then(|_| fs::read(path).ok()).unwrap_or_default();
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    hexadecimal(&hash.finalize())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// `name` in the place of the last part of `graph`, which is relative to the model folder.
+pub(super) fn sibling(graph: &str, name: &str) -> String {
+    match graph.rsplit_once('/') {
+        Some((folder, _)) => format!("{folder}/{name}"),
+        None => name.to_owned(),
+    }
+}
