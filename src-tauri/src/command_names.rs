@@ -8,6 +8,7 @@ pub const COMMANDS: &[&str] = &[
     "retry_reply",
     "select_model",
     "send_message",
+    "skip_preparation",
     "snapshot",
     "stop_reply",
 ];

@@ -80,6 +80,14 @@ pub(crate) async fn select_model(backend: State<'_, Backend>, id: String) -> Res
     Ok(Model::ready(&ready))
 }
 
+/// Stops preparing a model for this machine. It is loaded as it is.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn skip_preparation(backend: State<'_, Backend>) -> Result<()> {
+    backend.models().skip_preparation();
+    Ok(())
+}
+
 /// The tokens that a message would take.
 #[tauri::command]
 #[specta::specta]

@@ -130,9 +130,16 @@ pub(crate) enum ModelSource {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum ModelState {
     Available,
+    /// Its graph is being rewritten for this machine: `done` of `total` steps.
+    Preparing {
+        done: u32,
+        total: u32,
+    },
     Loading,
     Ready,
-    Failed { error: IpcError },
+    Failed {
+        error: IpcError,
+    },
 }
 
 impl Model {
@@ -164,6 +171,9 @@ impl From<backend::ModelState> for ModelState {
     fn from(state: backend::ModelState) -> Self {
         match state {
             backend::ModelState::Available => Self::Available,
+            backend::ModelState::Preparing(progress) => {
+                Self::Preparing { done: count(progress.done), total: count(progress.total) }
+            }
             backend::ModelState::Loading => Self::Loading,
             backend::ModelState::Ready => Self::Ready,
             backend::ModelState::Failed(error) => Self::Failed { error: error.into() },

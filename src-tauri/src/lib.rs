@@ -34,6 +34,7 @@ pub fn interface() -> Builder<tauri::Wry> {
             commands::stop_reply,
             commands::reset_memory,
             commands::select_model,
+            commands::skip_preparation,
             commands::measure_draft,
             commands::open_link,
             commands::dismiss_notice,

@@ -83,6 +83,15 @@ describe("the composer", () => {
     await vi.waitFor(() => expect(ipc.calls).toEqual(["send hello"]));
   });
 
+  test("a model that is being prepared says how far it is and can do without", async () => {
+    await open("preparing");
+    expect(screen.getByText(/Preparing Ember for this machine, once: step 4 of 8/u)).toBeTruthy();
+    await fireEvent.click(screen.getByTestId("skip-preparation"));
+    await tick();
+    expect(screen.getByText(/Ember is loading/u)).toBeTruthy();
+    expect(screen.queryByTestId("skip-preparation")).toBeNull();
+  });
+
   test("a message that is too long says by how much", async () => {
     const { application, composer } = await open("tooLong");
     await type(composer, "word ".repeat(250));

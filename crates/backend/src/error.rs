@@ -17,6 +17,9 @@ pub enum Error {
     /// No model has this id, and it is no folder either.
     #[error("there is no model `{id}`; {known}")]
     ModelUnknown { id: String, known: String },
+    /// The built-in model runs as it comes.
+    #[error("`{id}` is built in: its graph is right for every machine, and it is not prepared")]
+    ModelBuiltIn { id: String },
     /// No model is chosen or installed.
     #[error("no model is installed: `{folder}` holds none and the application brings none")]
     NoModel { folder: PathBuf },

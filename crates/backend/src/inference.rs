@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use engine::onnx::OnnxDecoder;
+use engine::prepare::prepare;
 use engine::{
-    Cancel, Decoder, Engine, Failure, FailureKind, Finish, LoadOptions, LoadedModel, Message, Progress,
-    RenderOptions, Request, TokenId,
+    Cancel, Decoder, Engine, Failure, FailureKind, Finish, LoadOptions, LoadedModel, Message, Preparation,
+    PrepareOptions, PrepareProgress, Prepared, Progress, RenderOptions, Request, TokenId,
 };
 use tokio::sync::mpsc as channel;
 
@@ -20,9 +21,29 @@ use crate::error::{Error, Result};
 use crate::messages::{Command, Event, Inspection, Job, JobId, Outcome};
 use crate::store::ModelFolder;
 
-/// How a model folder becomes an engine: the real way, or a scripted one in tests.
-pub trait Open<D: Decoder>: Fn(&Path, &LoadOptions) -> engine::Result<(Engine<D>, LoadedModel)> {}
-impl<D: Decoder, F: Fn(&Path, &LoadOptions) -> engine::Result<(Engine<D>, LoadedModel)>> Open<D> for F {}
+/// How a model folder becomes an engine: the real way, or a scripted one in tests. A function that opens is
+/// enough; what it opens is prepared the real way.
+pub trait Open<D: Decoder> {
+    /// Opens the model in `folder`.
+    fn open(&self, folder: &Path, options: &LoadOptions) -> engine::Result<(Engine<D>, LoadedModel)>;
+
+    /// Rewrites its graph for this machine.
+    fn prepare(
+        &self,
+        folder: &Path,
+        options: &PrepareOptions,
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(PrepareProgress),
+    ) -> engine::Result<Preparation> {
+        prepare(folder, options, cancel, on_progress)
+    }
+}
+
+impl<D: Decoder, F: Fn(&Path, &LoadOptions) -> engine::Result<(Engine<D>, LoadedModel)>> Open<D> for F {
+    fn open(&self, folder: &Path, options: &LoadOptions) -> engine::Result<(Engine<D>, LoadedModel)> {
+        self(folder, options)
+    }
+}
 
 /// The handle to the inference thread. Cheap to clone.
 #[derive(Clone)]
@@ -73,6 +94,11 @@ impl Inference {
             Outcome::Loaded(loaded) => Ok(*loaded),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Starts to rewrite a model's graph for this machine. The loaded model is freed first.
+    pub fn prepare(&self, folder: ModelFolder, options: PrepareOptions) -> Running {
+        self.run(Job::Prepare(folder, options))
     }
 
     /// Frees the loaded model, if there is one.
@@ -161,15 +187,30 @@ impl Running {
             }
             Some(Event::Done(_, Outcome::Finished(finish))) => Ok(Update::Finished(finish)),
             Some(Event::Done(_, other)) => Err(unexpected(other)),
+            Some(Event::Preparing(..)) => Err(unexpected(Outcome::Cancelled)),
             None => Err(Error::InferenceEnded),
         }
     }
 
-    async fn outcome(mut self) -> Result<Outcome> {
+    /// What a preparation came to; `None` where it was cancelled.
+    pub async fn prepared(self, on_progress: impl FnMut(PrepareProgress)) -> Result<Option<Prepared>> {
+        match self.outcome_with(on_progress).await? {
+            Outcome::Prepared(prepared) => Ok(Some(*prepared)),
+            Outcome::Cancelled => Ok(None),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn outcome(self) -> Result<Outcome> {
+        self.outcome_with(|_| {}).await
+    }
+
+    async fn outcome_with(mut self, mut on_progress: impl FnMut(PrepareProgress)) -> Result<Outcome> {
         loop {
             match self.events.recv().await {
                 Some(Event::Done(_, Outcome::Failed(failure))) => return Err(failure.into()),
                 Some(Event::Done(_, outcome)) => return Ok(outcome),
+                Some(Event::Preparing(_, progress)) => on_progress(progress),
                 Some(Event::Progress(..)) => {}
                 None => return Err(Error::InferenceEnded),
             }
@@ -206,7 +247,7 @@ fn unexpected(outcome: Outcome) -> Error {
 fn hand_over(waiting: &Waiting, event: Event) {
     let mut waiting = lock(waiting);
     let (id, last) = match &event {
-        Event::Progress(id, _) => (*id, false),
+        Event::Progress(id, _) | Event::Preparing(id, _) => (*id, false),
         Event::Done(id, _) => (*id, true),
     };
     if let Some(receiver) = waiting.get(&id) {
@@ -236,7 +277,7 @@ pub fn serve<D: Decoder + 'static>(
     let worker = std::thread::Builder::new().name("inference".into()).spawn(move || {
         let mut worker = Worker { open, engine: None };
         for (id, job, cancel) in queue {
-            let outcome = worker.run(job, &cancel, &mut |progress| outgoing(Event::Progress(id, progress)));
+            let outcome = worker.run(id, job, &cancel, &outgoing);
             lock(&done).remove(&id);
             outgoing(Event::Done(id, outcome));
         }
@@ -272,11 +313,11 @@ struct Worker<D: Decoder, O> {
 }
 
 impl<D: Decoder, O: Open<D>> Worker<D, O> {
-    fn run(&mut self, job: Job, cancel: &Cancel, on_progress: &mut dyn FnMut(Progress)) -> Outcome {
+    fn run(&mut self, id: JobId, job: Job, cancel: &Cancel, tell: &dyn Fn(Event)) -> Outcome {
         if cancel.is_cancelled() && !matches!(job, Job::Generate(_)) {
             return Outcome::Cancelled;
         }
-        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(job, cancel, on_progress)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(id, job, cancel, tell)));
         match result {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
@@ -299,17 +340,27 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
 
     fn attempt(
         &mut self,
+        id: JobId,
         job: Job,
         cancel: &Cancel,
-        on_progress: &mut dyn FnMut(Progress),
+        tell: &dyn Fn(Event),
     ) -> engine::Result<Outcome> {
         match job {
             Job::Load(folder, options) => {
                 // The old model goes first: two at once may not fit.
                 self.engine = None;
-                let (engine, loaded) = (self.open)(&folder.path, &options)?;
+                let (engine, loaded) = self.open.open(&folder.path, &options)?;
                 self.engine = Some(engine);
                 Ok(Outcome::Loaded(Box::new(loaded)))
+            }
+            Job::Prepare(folder, options) => {
+                // Graphs are loaded and measured, which another model would disturb.
+                self.engine = None;
+                let on_progress = &mut |progress| tell(Event::Preparing(id, progress));
+                match self.open.prepare(&folder.path, &options, cancel, on_progress)? {
+                    Preparation::Prepared(prepared) => Ok(Outcome::Prepared(prepared)),
+                    Preparation::Cancelled => Ok(Outcome::Cancelled),
+                }
             }
             Job::Unload => {
                 self.engine = None;
@@ -320,6 +371,7 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
             }
             Job::Encode(text) => Ok(Outcome::Tokens(self.engine()?.encode(&text)?)),
             Job::Generate(request) => {
+                let on_progress = &mut |progress| tell(Event::Progress(id, progress));
                 let finish = self.engine()?.generate(&request, cancel, on_progress)?;
                 Ok(Outcome::Finished(Box::new(finish)))
             }

@@ -1,8 +1,9 @@
 //! Hearth without a window: everything that the application does, for any shell.
 //!
 //! # A tour
-//! - [`Backend`] is the whole: [`Models`] says which model answers, [`Chat`] makes one turn, [`Notices`]
-//!   holds what the user should know.
+//! - [`Backend`] is the whole: [`Models`] says which model answers, and prepares one that was installed for
+//!   this machine before it is loaded for the first time; [`Chat`] makes one turn, [`Notices`] holds what the
+//!   user should know.
 //! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
 //!   plain data of [`messages`] passes.
 //! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
@@ -36,9 +37,11 @@ pub use chat::{Chat, ChatEvent, Draft};
 pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
 pub use engine::onnx::ExecutionProviderChoice;
+pub use engine::prepare::{GraphToRun, Measurement, PassResult, Speed, Verdict};
 pub use engine::{
-    FailureKind, Finish, FinishReason, KvBackend, LoadOptions, LoadedModel, ModelSpec, Progress, Request,
-    Sampling, SuggestedSampling, TokenId, Usage,
+    FailureKind, Finish, FinishReason, GraphChoice, KvBackend, LoadOptions, LoadedModel, ModelSpec,
+    PrepareOptions, PrepareProgress, PrepareStep, Prepared, Progress, Request, Sampling, SuggestedSampling,
+    TokenId, Usage,
 };
 pub use error::{Error, Result};
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
@@ -88,6 +91,8 @@ impl Backend {
         let (settings, notices) = Self::look_around(&directories);
         let backend = Self::assemble(directories, inference, settings.overridden_by(overrides), notices);
         backend.models.leave_settings();
+        // Whoever types a command waits for its answer, and prepares models by a command of its own.
+        backend.models.leave_graphs();
         if let Some(model) = &overrides.model {
             backend.models.choose(model)?;
         }

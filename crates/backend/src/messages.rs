@@ -1,7 +1,10 @@
 //! Everything that crosses the inference boundary: plain owned data, so that the far side can be a thread
 //! today and a process tomorrow.
 
-use engine::{Failure, Finish, LoadOptions, LoadedModel, Message, Progress, RenderOptions, Request, TokenId};
+use engine::{
+    Failure, Finish, LoadOptions, LoadedModel, Message, PrepareOptions, PrepareProgress, Prepared, Progress,
+    RenderOptions, Request, TokenId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::store::ModelFolder;
@@ -23,6 +26,8 @@ pub enum Command {
 pub enum Job {
     /// Loads a model in the place of the one that is loaded.
     Load(ModelFolder, LoadOptions),
+    /// Frees the loaded model, and rewrites the graph of another for this machine where that is not done.
+    Prepare(ModelFolder, PrepareOptions),
     /// Frees the model.
     Unload,
     /// The ids of a conversation, ending where the reply begins.
@@ -41,6 +46,8 @@ pub enum Job {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     Progress(JobId, Progress),
+    /// How far [`Job::Prepare`] is.
+    Preparing(JobId, PrepareProgress),
     /// The last event of every job.
     Done(JobId, Outcome),
 }
@@ -49,6 +56,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     Loaded(Box<LoadedModel>),
+    Prepared(Box<Prepared>),
     Unloaded,
     Tokens(Vec<TokenId>),
     Finished(Box<Finish>),
@@ -56,7 +64,7 @@ pub enum Outcome {
         bytes: usize,
     },
     Inspected(Inspection),
-    /// Stopped before it began.
+    /// Stopped before it began, or a preparation in its middle.
     Cancelled,
     Failed(Failure),
 }

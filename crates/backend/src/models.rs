@@ -1,26 +1,32 @@
 //! Which model answers: choosing, loading, and what came of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{LoadOptions, LoadedModel};
+use engine::onnx::ExecutionProviderChoice;
+use engine::{LoadOptions, LoadedModel, PrepareOptions, PrepareProgress, Prepared};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use crate::Change;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
-use crate::inference::Inference;
+use crate::inference::{Canceller, Inference};
 use crate::notices::{Notices, Severity};
 use crate::settings::Settings;
-use crate::store::{InstalledModel, ModelStore};
-use crate::system;
+use crate::store::{InstalledModel, ModelSource, ModelStore};
+use crate::system::{self, Memory};
+
+/// What notices about preparations are about.
+const PREPARATION: &str = "preparation";
 
 /// How far a model is.
 #[derive(Debug, Clone, Default)]
 pub enum ModelState {
     #[default]
     Available,
+    /// Its graph is being rewritten for this machine, which happens once.
+    Preparing(PrepareProgress),
     Loading,
     /// Loaded; it answers.
     Ready,
@@ -46,6 +52,12 @@ struct State {
     settings: Settings,
     /// Whether a choice of model is written to the settings.
     remembers: bool,
+    /// Whether a model is prepared before it is loaded for the first time.
+    prepares: bool,
+    /// The preparation under way, by its model.
+    preparing: Option<(String, Canceller)>,
+    /// Models whose preparation was skipped: they are not asked about again until the next start.
+    skipped: HashSet<String>,
     models: Vec<InstalledModel>,
     selected: Option<String>,
     states: HashMap<String, ModelState>,
@@ -79,8 +91,17 @@ impl Models {
         let selected = preferred.as_ref().map(|model| model.id.clone());
         // One that was chosen by its path is in no list.
         models.extend(preferred.filter(|model| !models.iter().any(|known| known.id == model.id)));
-        let state =
-            State { settings, remembers: true, models, selected, states: HashMap::new(), loaded: None };
+        let state = State {
+            settings,
+            remembers: true,
+            prepares: true,
+            preparing: None,
+            skipped: HashSet::new(),
+            models,
+            selected,
+            states: HashMap::new(),
+            loaded: None,
+        };
         Self(Arc::new(Inner {
             directories: directories.clone(),
             store,
@@ -131,6 +152,11 @@ impl Models {
         self.state().remembers = false;
     }
 
+    /// From now on models are loaded as they are.
+    pub(crate) fn leave_graphs(&self) {
+        self.state().prepares = false;
+    }
+
     /// Chooses the model that is to answer, and loads nothing yet.
     pub(crate) fn choose(&self, id: &str) -> Result<()> {
         let model = self.0.store.find(id)?;
@@ -140,6 +166,12 @@ impl Models {
             state.models.push(model.clone());
         }
         state.selected = Some(model.id.clone());
+        if let Some((preparing, canceller)) = &state.preparing
+            && *preparing != model.id
+        {
+            // Whoever wants another model now does not wait for this one.
+            canceller.cancel();
+        }
         if state.remembers && state.settings.model.as_ref() != Some(&model.id) {
             state.settings.model = Some(model.id);
             self.save(&state.settings);
@@ -169,12 +201,20 @@ impl Models {
 
     async fn load_selected(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
         let held = Arc::clone(&self.0.loading).lock_owned().await;
-        let Some(model) = self.selected_model() else {
-            return Err(Error::NoModel { folder: self.0.directories.models() });
+        let model = loop {
+            let Some(model) = self.selected_model() else {
+                return Err(Error::NoModel { folder: self.0.directories.models() });
+            };
+            if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
+                return Ok((ReadyModel { model, about: loaded.about }, held));
+            }
+            self.prepare_first(&model).await;
+            // Another one may have been chosen meanwhile.
+            if self.selected().as_ref() == Some(&model.id) {
+                break model;
+            }
+            self.set_state(&model.id, ModelState::Available);
         };
-        if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
-            return Ok((ReadyModel { model, about: loaded.about }, held));
-        }
         {
             let mut state = self.state();
             state.loaded = None;
@@ -216,6 +256,89 @@ impl Models {
         outcome.map(|ready| (ready, held))
     }
 
+    /// Prepares a model before it is loaded for the first time. What goes wrong costs speed and is told; the
+    /// model is loaded all the same.
+    async fn prepare_first(&self, model: &InstalledModel) {
+        let is_wanted = {
+            let state = self.state();
+            // Graphs are prepared for the CPU.
+            let is_on_cpu = state.settings.execution_provider != ExecutionProviderChoice::CoreMl;
+            state.prepares && is_on_cpu && !state.skipped.contains(&model.id)
+        };
+        if model.source == ModelSource::BuiltIn || !is_wanted {
+            return;
+        }
+        self.0.notices.clear(PREPARATION);
+        let told = |_: &PrepareProgress| {};
+        if let Err(error) = self.prepare_held(model, false, told).await {
+            tracing::warn!(model = model.id, %error, "the model was not prepared");
+            let name = &model.name;
+            let message =
+                format!("{name} runs as it came, without being prepared for this machine: {error}.");
+            self.0.notices.add(Severity::Information, PREPARATION, message);
+            self.changed(Change::Notices);
+        }
+    }
+
+    /// Rewrites the graph of a model for this machine, an id or the path of a folder, where that is not done
+    /// already or `force` asks for it again. The model that answers is freed first. `None` where it was
+    /// skipped.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnknown`], [`Error::ModelBuiltIn`], [`Error::LibraryMissing`], or what kept the model
+    /// from being run or its folder from being written.
+    pub async fn prepare(
+        &self,
+        id: &str,
+        force: bool,
+        on_progress: impl FnMut(&PrepareProgress),
+    ) -> Result<Option<Prepared>> {
+        let model = self.0.store.find(id)?;
+        if model.source == ModelSource::BuiltIn {
+            return Err(Error::ModelBuiltIn { id: model.id });
+        }
+        let _held = Arc::clone(&self.0.loading).lock_owned().await;
+        let result = self.prepare_held(&model, force, on_progress).await;
+        self.set_state(&model.id, ModelState::Available);
+        result
+    }
+
+    /// Stops the preparation under way; its model is loaded as it is, until the next start.
+    pub fn skip_preparation(&self) {
+        let mut state = self.state();
+        if let Some((model, canceller)) = &state.preparing {
+            canceller.cancel();
+            let model = model.clone();
+            state.skipped.insert(model);
+        }
+    }
+
+    /// The same while the lock is held: one load or preparation at a time.
+    async fn prepare_held(
+        &self,
+        model: &InstalledModel,
+        force: bool,
+        mut on_progress: impl FnMut(&PrepareProgress),
+    ) -> Result<Option<Prepared>> {
+        let load = self.load_options()?;
+        let options =
+            PrepareOptions { force, memory: Some(Memory::now().available), ..PrepareOptions::like(&load) };
+        let running = self.0.inference.prepare(model.model_folder(), options);
+        {
+            let mut state = self.state();
+            state.loaded = None;
+            state.states.retain(|_, model| matches!(model, ModelState::Failed(_)));
+            state.preparing = Some((model.id.clone(), running.canceller()));
+        }
+        let result = running.prepared(|progress| {
+            on_progress(&progress);
+            self.set_state(&model.id, ModelState::Preparing(progress));
+        });
+        let result = result.await;
+        self.state().preparing = None;
+        result
+    }
+
     /// Notes that the model is gone, after a crash.
     pub(crate) fn lost(&self, error: &Error) {
         let mut state = self.state();
@@ -253,6 +376,11 @@ impl Models {
             }
         }
         self.changed(Change::Notices);
+    }
+
+    fn set_state(&self, model: &str, state: ModelState) {
+        self.state().states.insert(model.to_owned(), state);
+        self.changed(Change::Models);
     }
 
     fn changed(&self, change: Change) {

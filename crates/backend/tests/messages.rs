@@ -13,8 +13,8 @@ use engine::prepare::{
 };
 use engine::{
     Clock, ExecutionProvider, Failure, FailureKind, Finish, FinishReason, GraphChoice, KvBackend,
-    LoadOptions, LoadedModel, Message, ModelSpec, Prepared, Progress, RenderOptions, Request, Role, Sampling,
-    SuggestedSampling, TokenId, Usage, WhyOriginal,
+    LoadOptions, LoadedModel, Message, ModelSpec, PrepareOptions, PrepareProgress, PrepareStep, Prepared,
+    Progress, RenderOptions, Request, Role, Sampling, SuggestedSampling, TokenId, Usage, WhyOriginal,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -108,9 +108,20 @@ fn render_options() -> impl Strategy<Value = RenderOptions> {
 }
 
 fn job() -> impl Strategy<Value = Job> {
-    let folder = (text(), path()).prop_map(|(id, path)| ModelFolder { id, path });
+    let folder = || (text(), path()).prop_map(|(id, path)| ModelFolder { id, path });
+    let memory = option::of(any::<u64>());
+    let preparation = (path(), option::of(size()), any::<bool>(), seconds(), memory).prop_map(
+        |(library, threads, force, least_speedup, memory)| PrepareOptions {
+            library,
+            threads,
+            force,
+            least_speedup,
+            memory,
+        },
+    );
     prop_oneof![
-        (folder, load_options()).prop_map(|(folder, options)| Job::Load(folder, options)),
+        (folder(), load_options()).prop_map(|(folder, options)| Job::Load(folder, options)),
+        (folder(), preparation).prop_map(|(folder, options)| Job::Prepare(folder, options)),
         Just(Job::Unload),
         (vec(message(), 0..4), render_options())
             .prop_map(|(messages, options)| Job::Prompt(messages, options)),
@@ -260,6 +271,15 @@ fn prepared() -> impl Strategy<Value = Prepared> {
     )
 }
 
+fn preparing() -> impl Strategy<Value = PrepareProgress> {
+    let step = prop_oneof![
+        Just(PrepareStep::Reading),
+        text().prop_map(|pass| PrepareStep::Trying { pass }),
+        Just(PrepareStep::Measuring),
+    ];
+    (step, size(), size()).prop_map(|(step, done, total)| PrepareProgress { step, done, total })
+}
+
 fn finish() -> impl Strategy<Value = Finish> {
     use FinishReason::{Cancelled, ContextFull, EndOfTurn, MaxTokens, StopString};
     let reason = prop::sample::select(vec![EndOfTurn, MaxTokens, StopString, ContextFull, Cancelled]);
@@ -307,6 +327,7 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let outcome = prop_oneof![
         loaded().prop_map(|loaded| Outcome::Loaded(Box::new(loaded))),
+        prepared().prop_map(|prepared| Outcome::Prepared(Box::new(prepared))),
         Just(Outcome::Unloaded),
         ids().prop_map(Outcome::Tokens),
         finish().prop_map(|finish| Outcome::Finished(Box::new(finish))),
@@ -318,6 +339,7 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     prop_oneof![
         (any::<u64>(), progress).prop_map(|(id, progress)| Event::Progress(JobId(id), progress)),
+        (any::<u64>(), preparing()).prop_map(|(id, progress)| Event::Preparing(JobId(id), progress)),
         (any::<u64>(), outcome).prop_map(|(id, outcome)| Event::Done(JobId(id), outcome)),
     ]
 }

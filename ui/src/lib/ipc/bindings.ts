@@ -19,6 +19,8 @@ export const commands = {
 	resetMemory: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_memory", { conversation })),
 	/**  Chooses the model that answers. Resolves when it is loaded. */
 	selectModel: (id: string) => typedError<Model, IpcError>(__TAURI_INVOKE("select_model", { id })),
+	/**  Stops preparing a model for this machine. It is loaded as it is. */
+	skipPreparation: () => typedError<null, IpcError>(__TAURI_INVOKE("skip_preparation")),
 	/**  The tokens that a message would take. */
 	measureDraft: (conversation: string, text: string) => typedError<Draft, IpcError>(__TAURI_INVOKE("measure_draft", { conversation, text })),
 	/**  Opens a link outside of the window, after the user was shown where it leads. */
@@ -112,7 +114,9 @@ export type Model = {
 export type ModelSource = "builtIn" | "installed";
 
 /**  How far a model is. */
-export type ModelState = { type: "available" } | { type: "loading" } | { type: "ready" } | { type: "failed"; error: IpcError };
+export type ModelState = { type: "available" } | 
+/**  Its graph is being rewritten for this machine: `done` of `total` steps. */
+{ type: "preparing"; done: number; total: number } | { type: "loading" } | { type: "ready" } | { type: "failed"; error: IpcError };
 
 /**  The list of models, or the state of one, is another. */
 export type ModelsChanged = {

@@ -105,6 +105,11 @@ export class FakeIpc implements Ipc {
     return this.#model(id);
   }
 
+  skipPreparation(): Promise<void> {
+    this.#changeModels(this.#selected().id, { type: "loading" });
+    return Promise.resolve();
+  }
+
   measureDraft(_conversation: string, text: string): Promise<Draft> {
     const draftTokens = Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     const window = this.#selected().contextLength ?? 4096;

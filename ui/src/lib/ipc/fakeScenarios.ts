@@ -11,6 +11,7 @@ export const scenarioNames = [
   "error",
   "runtimeMissing",
   "loading",
+  "preparing",
   "stopped",
   "maxTokens",
   "contextFull",
@@ -252,11 +253,13 @@ function modelsOf(name: ScenarioName): Model[] {
   const state: Model["state"] =
     name === "loading"
       ? { type: "loading" }
-      : name === "runtimeMissing"
-        ? { type: "failed", error: runtimeError }
-        : name === "nomodel"
-          ? { type: "available" }
-          : { type: "ready" };
+      : name === "preparing"
+        ? { type: "preparing", done: 3, total: 8 }
+        : name === "runtimeMissing"
+          ? { type: "failed", error: runtimeError }
+          : name === "nomodel"
+            ? { type: "available" }
+            : { type: "ready" };
   return [{ ...emberModel, state }, ...otherModels];
 }
 

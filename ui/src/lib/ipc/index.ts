@@ -56,6 +56,7 @@ export interface Ipc {
   stopReply(conversation: string): Promise<void>;
   resetMemory(conversation: string): Promise<Entry>;
   selectModel(id: string): Promise<Model>;
+  skipPreparation(): Promise<void>;
   measureDraft(conversation: string, text: string): Promise<Draft>;
   openLink(url: string): Promise<void>;
   dismissNotice(id: string): Promise<void>;
@@ -110,6 +111,9 @@ export const tauriIpc: Ipc = {
   },
   resetMemory: (conversation) => settle(commands.resetMemory(conversation)),
   selectModel: (id) => settle(commands.selectModel(id)),
+  skipPreparation: async () => {
+    await settle(commands.skipPreparation());
+  },
   measureDraft: (conversation, text) => settle(commands.measureDraft(conversation, text)),
   openLink: async (url) => {
     await settle(commands.openLink(url));

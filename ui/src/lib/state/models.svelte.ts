@@ -17,8 +17,15 @@ export class Models {
     return this.selected?.state.type === "ready";
   }
 
+  /** Whether the selected model is on its way to answer. */
   get isLoading(): boolean {
-    return this.selected?.state.type === "loading";
+    return this.selected?.state.type === "loading" || this.preparation !== null;
+  }
+
+  /** How far the selected model is being prepared for this machine; null where it is not. */
+  get preparation(): { done: number; total: number } | null {
+    const state = this.selected?.state;
+    return state?.type === "preparing" ? state : null;
   }
 
   /** Why the selected model cannot answer; null where it can, or is not known to fail. */
@@ -48,6 +55,15 @@ export class Models {
       await this.#readAgain();
       const isKnown = this.list.some((model) => model.id === id && model.state.type === "failed");
       return isKnown ? null : error;
+    }
+  }
+
+  /** Lets the model that is being prepared answer as it is. */
+  async skipPreparation(): Promise<void> {
+    try {
+      await this.#ipc.skipPreparation();
+    } catch {
+      // It goes on then, and is seen to.
     }
   }
 
