@@ -64,10 +64,22 @@ pub(crate) struct CompleteArguments {
     pub(crate) prompt_ids: Option<Vec<TokenId>>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// Lists the models that can be chosen.
     List,
+    /// Rewrites a model's graph for this machine: what is right and faster is used from then on.
+    Prepare(PrepareArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArguments {
+    /// The model: its id, or the path of its folder.
+    #[arg(value_name = "DIR_OR_ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) model: String,
+    /// Prepares it again, also where nothing changed.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

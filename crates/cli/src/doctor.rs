@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::Options;
 use crate::error::{Error, Result};
 use crate::models::{bytes, source_name};
+use crate::prepare;
 use crate::print::Printer;
 use crate::run::Run;
 
@@ -146,6 +147,8 @@ impl Findings {
         self.path("model_folder", &model.folder);
         self.size("model_bytes", model.size);
         self.text("graph", &about.graph);
+        self.text("graph_choice", &about.graph_choice.to_string());
+        self.preparation(model.source, about);
         self.number("inputs", about.inputs);
         self.number("vocabulary", about.spec.vocabulary_size);
         self.number("layers", about.spec.layers);
@@ -160,6 +163,19 @@ impl Findings {
         self.sampling(&sampling);
         let seconds = about.load_seconds;
         self.facts.push(Fact { name: "load_seconds", value: seconds.into(), shown: format!("{seconds:.2}") });
+    }
+
+    /// What every rewrite of the graph came to, a line each.
+    fn preparation(&mut self, source: ModelSource, about: &LoadedModel) {
+        let shown = match &about.prepared {
+            Some(prepared) => prepare::lines(prepared).join(&format!("\n{:20}", "")),
+            None if source == ModelSource::BuiltIn => "none; the built-in model runs as it comes".to_owned(),
+            None if about.graph_choice.wants_preparation() => {
+                "none; `hearth models prepare` makes one".to_owned()
+            }
+            None => "none".to_owned(),
+        };
+        self.facts.push(Fact { name: "preparation", value: json!(about.prepared), shown });
     }
 
     fn sampling(&mut self, sampling: &Sampling) {

@@ -37,7 +37,7 @@ impl Error {
     /// The exit code: 1 failed, 2 wrong usage.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } => 2,
+            Self::Usage { .. } | Self::Backend(backend::Error::ModelBuiltIn { .. }) => 2,
             _ => 1,
         }
     }
@@ -86,6 +86,7 @@ fn code_of(error: &backend::Error) -> &'static str {
             FailureKind::Internal => "internal",
         },
         backend::Error::LibraryMissing { .. } => "runtime_missing",
+        backend::Error::ModelBuiltIn { .. } => "wrong_usage",
         backend::Error::ModelUnknown { .. } | backend::Error::NoModel { .. } => "model_missing",
         backend::Error::DataFolder { full: true, .. } => "disk_full",
         backend::Error::DataFolder { .. } => "data_folder_unwritable",

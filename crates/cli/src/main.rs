@@ -2,7 +2,7 @@
 //!
 //! # A tour
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
-//! - `chat`, `complete`, `models`, `doctor` and `bench` are one subcommand each.
+//! - `chat`, `complete`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand each.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod lines;
 mod models;
+mod prepare;
 mod print;
 mod run;
 
@@ -48,6 +49,9 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
         Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
         Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
         Command::Models { command: ModelsCommand::List } => models::list(&Run::open(options)?, printer),
+        Command::Models { command: ModelsCommand::Prepare(command) } => {
+            prepare::prepare(&Run::open(options)?, command, printer)
+        }
         Command::Doctor => doctor::doctor(options, printer),
         Command::Bench(command) => bench::bench(&Run::open(options)?, options, command, printer),
     }

@@ -90,6 +90,16 @@ impl Printer {
         }
     }
 
+    /// What is being done, on a terminal, until something else is printed.
+    pub(crate) fn progress(&mut self, text: &str) {
+        if self.stderr_is_terminal {
+            self.clear_progress();
+            let muted = self.muted(text).into_owned();
+            self.stderr(&format!("\r{muted}"));
+            self.reply.progress_width = text.chars().count();
+        }
+    }
+
     /// More of the reply.
     pub(crate) fn text(&mut self, text: &str) {
         if self.json {
@@ -164,6 +174,7 @@ impl Printer {
 
     /// A line that belongs to the conversation with the user and not to the output.
     pub(crate) fn aside(&mut self, text: &str) {
+        self.clear_progress();
         let text = harmless(text);
         let text = self.muted(&text).into_owned();
         self.stderr(&format!("{text}\n"));
@@ -171,6 +182,7 @@ impl Printer {
 
     /// A line of plain output.
     pub(crate) fn line(&mut self, text: &str) {
+        self.clear_progress();
         let text = harmless(text);
         self.stdout(&format!("{text}\n"));
     }

@@ -61,7 +61,7 @@ impl Hearth {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let ran = Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
@@ -112,6 +112,11 @@ fn workspace() -> PathBuf {
 /// The folder of the built-in model.
 pub(crate) fn ember() -> PathBuf {
     workspace().join("models/ember")
+}
+
+/// The tiny sibling of the built-in model.
+pub(crate) fn tiny() -> PathBuf {
+    workspace().join("crates/engine/tests/data/tiny")
 }
 
 /// A copy of a model folder that a test may damage. It has the name of the original.
