@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{Decoder, KvBackend, Session, TokenId};
-use graph::family::Family;
+use graph::family::{Family, Products};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape};
 use graph::{Graph, Limits, Weights};
 use proptest::prelude::*;
@@ -83,9 +83,11 @@ proptest! {
         fuse(&original, &fused);
         prop_assert_eq!(load_graph(&original, None, CONTEXT).spec().kv_backend, KvBackend::HandOver);
         prop_assert_eq!(load_graph(&fused, None, CONTEXT).spec().kv_backend, KvBackend::SharedBuffer);
+        // Numbers that are rounded to 8 bits may fall to either side.
+        let bound = if family.products == Products::Dynamic8 { 0.03 } else { 1e-4 };
         for (index, (expected, found)) in passes(&original).iter().zip(&passes(&fused)).enumerate() {
             let found = difference(expected, found);
-            prop_assert!(found <= 1e-4, "pass {index} of {family:?}: {found} of the range");
+            prop_assert!(found <= bound, "pass {index} of {family:?}: {found} of the range");
         }
     }
 }

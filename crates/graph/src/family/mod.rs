@@ -164,7 +164,7 @@ impl Family {
             kv_heads: 1 + dice.choice(3),
             group: 1 + dice.choice(4),
             head_size: [16, 32, 64][dice.choice(3)],
-            products: [Products::Plain, Products::Bits4][dice.choice(2)],
+            products: [Products::Plain, Products::Bits4, Products::Dynamic8][dice.choice(3)],
             positions: [Positions::Input, Positions::Shapes, Positions::Mask][dice.choice(3)],
             angles: [Angles::Product, Angles::Outer][dice.choice(2)],
             theta: [10_000.0, 500_000.0, 1_000_000.0][dice.choice(3)],

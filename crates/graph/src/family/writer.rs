@@ -13,6 +13,8 @@ pub enum Products {
     Plain,
     /// MatMulNBits, 4 bits in blocks of 32, symmetric.
     Bits4,
+    /// MatMulInteger of inputs that are rounded as they come.
+    Dynamic8,
 }
 
 /// A list of nodes under construction, with weights that follow from a seed.
@@ -129,6 +131,23 @@ impl Writer {
                     node.domain = Some("com.microsoft".to_owned());
                 }
                 output
+            }
+            Products::Dynamic8 => {
+                let raw = (0..inner * outer).map(|_| (self.random() * 127.0) as i8 as u8).collect();
+                let bytes = format!("{name}.weight_quantized");
+                self.tensors.push(raw_tensor(&bytes, data_type::INT8, &[inner, outer], raw));
+                let zero = format!("{name}.weight_zero_point");
+                self.tensors.push(raw_tensor(&zero, data_type::INT8, &[], vec![0]));
+                let held = self.weights(&format!("{name}.weight_scale"), &[], [size / 127.0].into_iter());
+                let rounded = self.op("DynamicQuantizeLinear", &[x], Vec::new());
+                let (scale, point) = (format!("{rounded}_scale"), format!("{rounded}_zero_point"));
+                if let Some(node) = self.nodes.last_mut() {
+                    node.output.extend([scale.clone(), point.clone()]);
+                }
+                let sums = self.op("MatMulInteger", &[&rounded, &bytes, &point, &zero], Vec::new());
+                let sums = self.cast(&sums, data_type::FLOAT);
+                let scale = self.op("Mul", &[&scale, &held], Vec::new());
+                self.op("Mul", &[&sums, &scale], Vec::new())
             }
         }
     }

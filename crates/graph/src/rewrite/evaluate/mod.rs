@@ -34,11 +34,11 @@ pub(super) struct Evaluation<'w, 'g> {
 }
 
 /// What one evaluation computes at most: masks over the longest context, and no more than 128 MB.
-const MOST_NUMBERS: usize = 1 << 24;
+const MOST_IN_ALL: usize = 1 << 24;
 
 impl<'w, 'g> Evaluation<'w, 'g> {
     pub(super) fn new(wiring: &'w Wiring<'g>) -> Self {
-        Self { wiring, known: Known::new(), shapes: None, stopped_at: None, left: MOST_NUMBERS }
+        Self { wiring, known: Known::new(), shapes: None, stopped_at: None, left: MOST_IN_ALL }
     }
 
     /// An evaluation that takes shapes from this one, whose inputs have the same.
@@ -128,7 +128,7 @@ impl<'w, 'g> Evaluation<'w, 'g> {
 
     fn evaluate(&mut self, index: usize) {
         let node = self.wiring.node(index);
-        if node.output.iter().all(|output| self.known.contains_key(output)) {
+        if node.output.iter().all(|output| output.is_empty() || self.known.contains_key(output)) {
             return;
         }
         let find = |name: &String| self.known.get(name).and_then(Option::as_deref);
@@ -146,9 +146,11 @@ impl<'w, 'g> Evaluation<'w, 'g> {
             self.stopped_at = Some(index);
         }
         let mut results = results.unwrap_or_default().into_iter();
-        for output in node.output.iter().filter(|output| !output.is_empty()) {
+        for output in &node.output {
             let result = results.next().map(|tensor| Rc::new(self.afforded(tensor)));
-            self.known.entry(output.clone()).or_insert(result);
+            if !output.is_empty() {
+                self.known.entry(output.clone()).or_insert(result);
+            }
         }
     }
 }
@@ -171,7 +173,12 @@ fn operator(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>>
                 .or_else(|| layout::evaluate(node, inputs))
                 .or_else(|| products::evaluate(node, inputs)),
         },
-        "com.microsoft" => products::evaluate(node, inputs),
+        "com.microsoft" => match node.op_type() {
+            "SkipSimplifiedLayerNormalization" | "SkipLayerNormalization" => {
+                return products::skipped(inputs);
+            }
+            _ => products::evaluate(node, inputs),
+        },
         _ => None,
     };
     Some(vec![result?])

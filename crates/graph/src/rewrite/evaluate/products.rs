@@ -17,9 +17,7 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<T
         "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" => reduce(node, first, inputs),
         // These keep the shape of what they change.
         "SimplifiedLayerNormalization"
-        | "SkipSimplifiedLayerNormalization"
         | "LayerNormalization"
-        | "SkipLayerNormalization"
         | "RMSNormalization"
         | "Gelu"
         | "FastGelu"
@@ -27,6 +25,8 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<T
         | "BiasGelu"
         | "Erf"
         | "Relu"
+        | "QuantizeLinear"
+        | "DequantizeLinear"
         | "Softplus" => Some(Tensor::shaped(first.shape())),
         _ => None,
     }
@@ -36,6 +36,13 @@ pub(super) fn evaluate(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<T
 pub(super) fn rounded(inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let first = inputs.first().copied().flatten()?;
     Some(vec![Tensor::shaped(first.shape()), Tensor::shaped(&[]), Tensor::shaped(&[])])
+}
+
+/// A norm of a sum, and the sum as its last output.
+pub(super) fn skipped(inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
+    let shape = inputs.first().copied().flatten()?.shape();
+    let statistics = || Tensor::shaped(&shape[..shape.len().saturating_sub(1)]);
+    Some(vec![Tensor::shaped(shape), statistics(), statistics(), Tensor::shaped(shape)])
 }
 
 fn matmul(left: &Tensor, right: &Tensor) -> Option<Tensor> {
