@@ -8,7 +8,9 @@ use std::path::Path;
 use graph::family::{Family, Mask, Oddity, Positions};
 use graph::preflight::{self, Files};
 use graph::proto::{ModelProto, data_type};
+use graph::rewrite::accuracy::{self, SelfTest};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape, Refusal, Replaced};
+use graph::rewrite::last_token::{self, LastTokenReport};
 use graph::{Graph, Limits, Weights};
 use proptest::prelude::*;
 use prost::Message;
@@ -282,6 +284,56 @@ fn a_configuration_that_says_otherwise_is_a_reason() {
     assert!(matches!(found, Refusal::Disagreement { what: "a window of", .. }), "{found}");
 }
 
+#[test]
+fn the_passes_follow_each_other_in_any_order() {
+    let Some(path) = fixture("concat16-q4") else { return };
+    let open = || Graph::open(&path, &Limits::default()).expect("it is read");
+    let is_short = |report: &LastTokenReport| matches!(report, LastTokenReport::Inserted { .. });
+    let short = last_token::run(open());
+    assert!(is_short(&short.report), "{:?}", short.report);
+    let (first, _) = fuse(accuracy::run(short.graph, SelfTest::NotPassed).graph, &ModelShape::default());
+    let (fused, _) = fuse(open(), &ModelShape::default());
+    let last = last_token::run(accuracy::run(fused, SelfTest::NotPassed).graph);
+    assert!(is_short(&last.report), "{:?}", last.report);
+    let operators = |graph: &Graph| {
+        let mut operators: Vec<_> = graph.nodes.iter().map(|node| node.op_type().to_owned()).collect();
+        operators.sort();
+        operators
+    };
+    assert_eq!(operators(&first), operators(&again(&last.graph)));
+}
+
+/// A graph of the family with a few things in the wrong place.
+fn damaged(family: &Family, damages: &[(usize, usize, u8)]) -> ModelProto {
+    let mut model = family.model();
+    let graph = model.graph.as_mut().expect("a graph");
+    for &(one, other, kind) in damages {
+        let count = graph.node.len();
+        let (one, other) = (one % count, other % count);
+        match kind % 5 {
+            0 => graph.node[one].op_type = graph.node[other].op_type.clone(),
+            1 => {
+                let value = graph.node[other].output[0].clone();
+                if let Some(input) = graph.node[one].input.last_mut() {
+                    *input = value;
+                }
+            }
+            2 => graph.node[one].input.reverse(),
+            3 => graph.node[one].attribute = graph.node[other].attribute.clone(),
+            _ => {
+                let numbers = [i64::MIN, -1, 0, 2, i64::MAX];
+                let held = graph.node[one].attribute.iter_mut().find_map(|given| given.t.as_mut());
+                if let Some(raw) = held.and_then(|tensor| tensor.raw_data.as_mut())
+                    && let Some(start) = raw.first_chunk_mut()
+                {
+                    *start = numbers[other % numbers.len()].to_le_bytes();
+                }
+            }
+        }
+    }
+    model
+}
+
 fn families() -> impl Strategy<Value = Family> {
     any::<u64>().prop_map(Family::random)
 }
@@ -299,6 +351,19 @@ proptest! {
             let scale = (family.head_size as f64).powf(-0.5);
             prop_assert!((layer.scale - scale).abs() < 1e-6, "{}", layer.scale);
             prop_assert_eq!(layer.window, family.window);
+        }
+    }
+
+    #[test]
+    fn damaged_graphs_are_refused_or_fused_and_never_panic(
+        family in families(),
+        damages in prop::collection::vec(any::<(usize, usize, u8)>(), 1..4),
+    ) {
+        let graph = read(&damaged(&family, &damages));
+        let before = bytes_of(&graph);
+        let rewritten = attention::run(graph, &ModelShape::default(), ROWS);
+        if let AttentionReport::Refused(_) = rewritten.report {
+            prop_assert!(bytes_of(&rewritten.graph) == before);
         }
     }
 

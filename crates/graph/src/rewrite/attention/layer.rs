@@ -13,6 +13,9 @@ use crate::rewrite::wiring::{Wiring, dimensions};
 /// More nodes than lie between a state and its softmax, or on one side of a rotation.
 const MOST_STEPS: usize = 96;
 
+/// More heads, or numbers of a head, than any decoder has.
+const MOST_SIZE: usize = 1024;
+
 /// The attention of one layer, by the names of its values.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
@@ -155,7 +158,7 @@ fn sizes(number: &str, input: &ValueInfoProto) -> Result<(usize, usize), Refusal
         };
         return Err(Refusal::NotSinglePrecision { layer, input: input_name, found });
     }
-    let known = |size: Option<i64>| usize::try_from(size?).ok().filter(|&size| size > 0);
+    let known = |size: Option<i64>| usize::try_from(size?).ok().filter(|size| (1..=MOST_SIZE).contains(size));
     match dimensions(input.r#type.as_ref()).as_deref() {
         Some(&[_, heads, _, size]) => known(heads).zip(known(size)),
         _ => None,

@@ -14,6 +14,9 @@ const TOLERANCE: f64 = 1e-6;
 /// What is added to scores that must not count. Exporters write the smallest number of some type.
 const MASKED: f64 = -1e4;
 
+/// More heads than any decoder has.
+const MOST_HEADS: usize = 1024;
+
 /// A pass over `tokens` new tokens after `past` others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
@@ -129,7 +132,9 @@ impl<'w, 'g> Examination<'w, 'g> {
     pub(super) fn heads(&mut self, layer: &Layer) -> Result<usize, Refusal> {
         let shape = self.shapes(SMALL).value(&layer.query.heads).map(|tensor| tensor.shape().to_vec());
         match shape.as_deref() {
-            Some(&[1, heads, tokens, size]) if tokens == SMALL.tokens && size == layer.head_size => {
+            Some(&[1, heads @ 1..=MOST_HEADS, tokens, size])
+                if tokens == SMALL.tokens && size == layer.head_size =>
+            {
                 if heads % layer.kv_heads == 0 {
                     return Ok(heads);
                 }

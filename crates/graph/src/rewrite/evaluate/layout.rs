@@ -171,7 +171,8 @@ fn tile(data: &Tensor, repeats: &[i64]) -> Option<Tensor> {
         shape.extend([times, size]);
         steps.extend([0, step]);
     }
-    let whole = data.shape().iter().zip(&repeats).map(|(&size, &times)| size * times).collect();
+    let sizes = data.shape().iter().zip(&repeats);
+    let whole = sizes.map(|(&size, &times)| size.checked_mul(times)).collect::<Option<_>>()?;
     data.view(shape, 0, &steps).reshaped(whole)
 }
 
@@ -218,8 +219,9 @@ fn slice(
             None => axis(index as i64, data.rank())?,
         };
         let by = steps.as_ref().map_or(Some(1), |steps| steps.get(index).copied())?;
-        let size = data.shape()[along] as i64;
-        let place = |place: i64| if place < 0 { place.saturating_add(size) } else { place };
+        // Ends are often the largest number that there is.
+        let (size, by) = (data.shape()[along] as i128, i128::from(by));
+        let place = |place: i64| i128::from(place) + if place < 0 { size } else { 0 };
         let (start, length) = match by {
             1.. => {
                 let start = place(start).clamp(0, size);
@@ -231,8 +233,10 @@ fn slice(
             }
             0 => return None,
         };
-        offset += start as isize * apart[along];
-        apart[along] *= by as isize;
+        // A step beyond the end is taken once at most.
+        let by = by.clamp(-size.max(1), size.max(1));
+        offset = offset.wrapping_add((start as isize).wrapping_mul(apart[along]));
+        apart[along] = apart[along].wrapping_mul(by as isize);
         shape[along] = length as usize;
     }
     Some(data.view(shape, usize::try_from(offset).unwrap_or_default(), &apart))
@@ -246,18 +250,20 @@ pub(super) fn split(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Vec<
     let lengths = match (inputs.get(1).copied().flatten(), attribute(node, "split")) {
         (Some(lengths), _) => sizes(&lengths.integers()?)?,
         (None, Some(given)) => sizes(&given.ints)?,
-        (None, None) if size.is_multiple_of(parts) => vec![size / parts; parts],
+        (None, None) if parts > 0 && size.is_multiple_of(parts) => vec![size / parts; parts],
         (None, None) => return None,
     };
-    if lengths.len() != parts || lengths.iter().sum::<usize>() != size {
+    if lengths.len() != parts
+        || lengths.iter().try_fold(0_usize, |sum, &length| sum.checked_add(length)) != Some(size)
+    {
         return None;
     }
     let steps = data.steps();
-    let mut start = 0;
+    let mut start = 0_usize;
     let part = |&length: &usize| {
         let mut shape = data.shape().to_vec();
         shape[along] = length;
-        let part = data.view(shape, start * steps[along] as usize, &steps);
+        let part = data.view(shape, start.wrapping_mul(steps[along] as usize), &steps);
         start += length;
         part
     };
@@ -276,7 +282,7 @@ fn concat(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Tensor> {
         if !fits {
             return None;
         }
-        shape[along] += part.shape()[along];
+        shape[along] = shape[along].checked_add(part.shape()[along])?;
     }
     let numbers = parts.iter().map(|part| part.numbers()).collect::<Option<Vec<_>>>().and_then(|lists| {
         let mut joined = Vec::new();

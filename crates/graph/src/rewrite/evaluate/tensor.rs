@@ -106,7 +106,9 @@ impl Tensor {
 
     /// How far apart neighbours along each axis lie.
     pub(super) fn steps(&self) -> Vec<isize> {
-        (0..self.rank()).map(|axis| self.shape[axis + 1..].iter().product::<usize>() as isize).collect()
+        // Shapes too large to count have no numbers to step over.
+        let behind = |axis: usize| count(&self.shape[axis + 1..]).unwrap_or_default() as isize;
+        (0..self.rank()).map(behind).collect()
     }
 }
 
