@@ -12,11 +12,17 @@ pub mod hidden_state;
 pub mod last_token;
 pub mod norm;
 pub mod pack;
+mod rows;
 mod wiring;
 
 use crate::Graph;
 use crate::preflight::canonical_domain;
 use crate::proto::NodeProto;
+
+/// An RMS norm in one node, which the runtime's own fusion puts into the standard domain.
+const NORM: &str = "SimplifiedLayerNormalization";
+/// The same of a sum, which it gives away too.
+const SUM_NORM: &str = "SkipSimplifiedLayerNormalization";
 
 /// What a pass made, and what it says about it.
 #[derive(Debug, Clone)]
