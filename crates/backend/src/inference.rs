@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use engine::onnx::OnnxDecoder;
 use engine::prepare::prepare;
 use engine::{
-    Cancel, Decoder, Engine, Failure, FailureKind, Finish, LoadOptions, LoadedModel, Message, Preparation,
-    PrepareOptions, PrepareProgress, Prepared, Progress, RenderOptions, Request, TokenId,
+    Cancel, Decoder, EmbedRequest, Embedded, Embedding, Engine, Failure, FailureKind, Finish, LoadOptions,
+    LoadedModel, Message, Preparation, PrepareOptions, PrepareProgress, Prepared, Progress, RenderOptions,
+    Request, TokenId,
 };
 use tokio::sync::mpsc as channel;
 
@@ -124,6 +125,11 @@ impl Inference {
         self.run(Job::Generate(request))
     }
 
+    /// Starts to turn texts into vectors, which [`Running::embedded`] waits for.
+    pub fn embed(&self, request: EmbedRequest) -> Running {
+        self.run(Job::Embed(request))
+    }
+
     /// Frees the KV cache; returns its bytes.
     pub async fn forget(&self) -> Result<usize> {
         match self.run(Job::Forget).outcome().await? {
@@ -189,6 +195,15 @@ impl Running {
             Some(Event::Done(_, other)) => Err(unexpected(other)),
             Some(Event::Preparing(..)) => Err(unexpected(Outcome::Cancelled)),
             None => Err(Error::InferenceEnded),
+        }
+    }
+
+    /// The vectors of an embedding, one for each text; `None` where it was stopped.
+    pub async fn embedded(self) -> Result<Option<Vec<Embedding>>> {
+        match self.outcome().await? {
+            Outcome::Embedded(embeddings) => Ok(Some(embeddings)),
+            Outcome::Cancelled => Ok(None),
+            other => Err(unexpected(other)),
         }
     }
 
@@ -375,6 +390,10 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
                 let finish = self.engine()?.generate(&request, cancel, on_progress)?;
                 Ok(Outcome::Finished(Box::new(finish)))
             }
+            Job::Embed(request) => Ok(match self.engine()?.embed(&request, cancel)? {
+                Embedded::Embeddings(embeddings) => Outcome::Embedded(embeddings),
+                Embedded::Cancelled => Outcome::Cancelled,
+            }),
             Job::Forget => {
                 let bytes = self.engine.as_ref().map_or(0, Engine::kv_bytes);
                 self.engine.iter_mut().for_each(Engine::forget);

@@ -39,9 +39,9 @@ pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
 pub use engine::onnx::ExecutionProviderChoice;
 pub use engine::prepare::{GraphToRun, Measurement, PassResult, Speed, Verdict};
 pub use engine::{
-    FailureKind, Finish, FinishReason, GraphChoice, KvBackend, LoadOptions, LoadedModel, ModelSpec,
-    PrepareOptions, PrepareProgress, PrepareStep, Prepared, Progress, Request, Sampling, SuggestedSampling,
-    TokenId, Usage,
+    EmbedContext, EmbedRequest, Embedding, EmbeddingSource, FailureKind, Finish, FinishReason, GraphChoice,
+    KvBackend, LoadOptions, LoadedModel, ModelSpec, PrepareOptions, PrepareProgress, PrepareStep, Prepared,
+    Progress, Request, Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};

@@ -2,8 +2,8 @@
 //! today and a process tomorrow.
 
 use engine::{
-    Failure, Finish, LoadOptions, LoadedModel, Message, PrepareOptions, PrepareProgress, Prepared, Progress,
-    RenderOptions, Request, TokenId,
+    EmbedRequest, Embedding, Failure, Finish, LoadOptions, LoadedModel, Message, PrepareOptions,
+    PrepareProgress, Prepared, Progress, RenderOptions, Request, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,8 @@ pub enum Job {
     Encode(String),
     /// One reply.
     Generate(Request),
+    /// Texts as vectors.
+    Embed(EmbedRequest),
     /// Frees the KV cache.
     Forget,
     /// The state of the loaded model.
@@ -60,11 +62,12 @@ pub enum Outcome {
     Unloaded,
     Tokens(Vec<TokenId>),
     Finished(Box<Finish>),
+    Embedded(Vec<Embedding>),
     Forgotten {
         bytes: usize,
     },
     Inspected(Inspection),
-    /// Stopped before it began, or a preparation in its middle.
+    /// Stopped before it began, or a preparation or an embedding in its middle.
     Cancelled,
     Failed(Failure),
 }

@@ -5,8 +5,8 @@ mod support;
 use std::path::Path;
 
 use backend::{
-    Error, FailureKind, FinishReason, Inference, LoadOptions, LoadedModel, ModelFolder, Progress, Request,
-    Running, Sampling, SuggestedSampling, Update,
+    EmbedContext, EmbedRequest, EmbeddingSource, Error, FailureKind, FinishReason, Inference, LoadOptions,
+    LoadedModel, ModelFolder, Progress, Request, Running, Sampling, SuggestedSampling, Update,
 };
 use engine::scripted::{Scripted, ScriptedDecoder};
 use engine::{Clock, Engine, GraphChoice, Message, RenderOptions, TokenId};
@@ -186,5 +186,31 @@ fn without_anybody_left_to_hear_it_a_reply_is_stopped() {
         reaches.recv().await.expect("it runs");
         drop((running, inference));
         assert_eq!(ends.recv().await, None, "the far side has ended");
+    });
+}
+
+#[test]
+fn texts_become_vectors_and_what_is_carried_goes_with_the_kv_cache() {
+    over_each_transport(|transport| async move {
+        let (inference, _) = letters(transport);
+        inference.load(folder("model"), options()).await.expect("it loads");
+        let embed = |context| {
+            let texts = vec!["One text.".to_owned(), "Another.".to_owned()];
+            let running = inference.embed(EmbedRequest { texts, context });
+            async { running.embedded().await.expect("they are embedded").expect("nobody stops it") }
+        };
+        let alone = embed(EmbedContext::Alone).await;
+        let lengths: Vec<_> = alone.iter().map(|one| (one.source, one.values.len())).collect();
+        assert_eq!(lengths, [(EmbeddingSource::Logits, 512); 2]);
+        assert!(alone.iter().all(|one| one.context_length == one.tokens));
+        let first = embed(EmbedContext::Carried).await[1].context_length;
+        assert_eq!(embed(EmbedContext::Carried).await[1].context_length, 2 * first);
+        assert_eq!(inference.inspect().await.expect("it is asked").seen_tokens, 0, "no conversation");
+        inference.forget().await.expect("it is forgotten");
+        assert_eq!(embed(EmbedContext::Carried).await[1].context_length, first);
+        let running =
+            inference.embed(EmbedRequest { texts: vec![String::new()], context: EmbedContext::Alone });
+        let error = running.embedded().await.expect_err("there is nothing to embed");
+        assert!(error.to_string().contains("text 1 is empty"), "{error}");
     });
 }

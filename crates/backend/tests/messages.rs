@@ -12,9 +12,10 @@ use engine::prepare::{
     Verdict,
 };
 use engine::{
-    Clock, ExecutionProvider, Failure, FailureKind, Finish, FinishReason, GraphChoice, KvBackend,
-    LoadOptions, LoadedModel, Message, ModelSpec, PrepareOptions, PrepareProgress, PrepareStep, Prepared,
-    Progress, RenderOptions, Request, Role, Sampling, SuggestedSampling, TokenId, Usage, WhyOriginal,
+    Clock, EmbedContext, EmbedRequest, Embedding, EmbeddingSource, ExecutionProvider, Failure, FailureKind,
+    Finish, FinishReason, GraphChoice, KvBackend, LoadOptions, LoadedModel, Message, ModelSpec,
+    PrepareOptions, PrepareProgress, PrepareStep, Prepared, Progress, RenderOptions, Request, Role, Sampling,
+    SuggestedSampling, TokenId, Usage, WhyOriginal,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -75,6 +76,19 @@ fn request() -> impl Strategy<Value = Request> {
     )
 }
 
+fn embed_request() -> impl Strategy<Value = EmbedRequest> {
+    let context =
+        prop_oneof![Just(EmbedContext::Alone), Just(EmbedContext::Carried), Just(EmbedContext::Restarted)];
+    (vec(text(), 0..4), context).prop_map(|(texts, context)| EmbedRequest { texts, context })
+}
+
+fn embedding() -> impl Strategy<Value = Embedding> {
+    let source = prop_oneof![Just(EmbeddingSource::HiddenState), Just(EmbeddingSource::Logits)];
+    (vec(number(), 0..20), source, size(), size()).prop_map(|(values, source, tokens, context_length)| {
+        Embedding { values, source, tokens, context_length }
+    })
+}
+
 fn load_options() -> impl Strategy<Value = LoadOptions> {
     use ExecutionProviderChoice::{Auto, CoreMl, Cpu};
     let backend = option::of(prop_oneof![Just(KvBackend::SharedBuffer), Just(KvBackend::HandOver)]);
@@ -127,6 +141,7 @@ fn job() -> impl Strategy<Value = Job> {
             .prop_map(|(messages, options)| Job::Prompt(messages, options)),
         text().prop_map(Job::Encode),
         request().prop_map(Job::Generate),
+        embed_request().prop_map(Job::Embed),
         Just(Job::Forget),
         Just(Job::Inspect),
     ]
@@ -331,6 +346,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Outcome::Unloaded),
         ids().prop_map(Outcome::Tokens),
         finish().prop_map(|finish| Outcome::Finished(Box::new(finish))),
+        vec(embedding(), 0..3).prop_map(Outcome::Embedded),
         size().prop_map(|bytes| Outcome::Forgotten { bytes }),
         (size(), size())
             .prop_map(|(seen_tokens, kv_bytes)| { Outcome::Inspected(Inspection { seen_tokens, kv_bytes }) }),

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Chat(ChatArguments),
     /// Continues text as it is, without the model's chat template.
     Complete(CompleteArguments),
+    /// Turns texts into vectors that lie close together where the texts mean something close.
+    Embed(EmbedArguments),
     /// What is known of the models on this machine.
     Models {
         #[command(subcommand)]
@@ -62,6 +64,20 @@ pub(crate) struct CompleteArguments {
     /// The token ids to continue, separated by commas.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) prompt_ids: Option<Vec<TokenId>>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArguments {
+    /// The texts. Without any, each line of stdin is one.
+    #[arg(value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) texts: Vec<String>,
+    /// Reads each text behind those before it, until a reset, and not each for itself.
+    #[arg(long)]
+    pub(crate) carry: bool,
+    /// What a line of stdin is.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = InputFormat::Text,
+        conflicts_with = "texts")]
+    pub(crate) input: InputFormat,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,8 @@
 //!
 //! # A tour
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
-//! - `chat`, `complete`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand each.
+//! - `chat`, `complete`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand
+//!   each.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -11,6 +12,7 @@ mod bench;
 mod chat;
 mod complete;
 mod doctor;
+mod embed;
 mod error;
 mod input;
 mod interrupt;
@@ -48,6 +50,7 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
     match &arguments.command {
         Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
         Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
+        Command::Embed(command) => embed::embed(&Run::open(options)?, command, printer),
         Command::Models { command: ModelsCommand::List } => models::list(&Run::open(options)?, printer),
         Command::Models { command: ModelsCommand::Prepare(command) } => {
             prepare::prepare(&Run::open(options)?, command, printer)

@@ -395,3 +395,76 @@ fn ctrl_c_stops_the_reply_and_keeps_what_was_said() {
     assert_eq!(last["reason"], "cancelled", "{last}");
     assert_eq!(program.wait().expect("it ends").code(), Some(0));
 }
+
+/// The vectors that a run printed.
+#[track_caller]
+fn embeddings(ran: &Ran) -> Vec<Value> {
+    ran.lines().into_iter().filter(|line| line["type"] == "embedding").collect()
+}
+
+#[test]
+fn texts_become_vectors_in_json_lines_of_the_promised_shape() {
+    let hearth = Hearth::new();
+    let texts = ["What is your name?", "Who are you?", "What is your name?"];
+    let ran = hearth.run(["embed", "--json"].into_iter().chain(texts)).succeeded();
+    let lines = embeddings(&ran);
+    assert_eq!(lines.len(), 3, "{}", ran.stdout);
+    let vector = |line: &Value| -> Vec<f64> {
+        line["embedding"].as_array().expect("numbers").iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line["index"], index);
+        assert!(line["source"] == "logits" || line["source"] == "hiddenState", "{}", line["source"]);
+        assert_eq!(line["dimensions"], vector(line).len());
+        assert_eq!(line["context_length"], line["tokens"], "each is read for itself");
+        let length: f64 = vector(line).iter().map(|value| value * value).sum();
+        assert!((length - 1.0).abs() < 1e-4, "{length}");
+    }
+    assert_eq!(lines[0]["embedding"], lines[2]["embedding"], "the same text has the same vector");
+    assert_ne!(lines[0]["embedding"], lines[1]["embedding"]);
+}
+
+#[test]
+fn people_see_a_line_for_each_text_and_a_table_of_cosines() {
+    let hearth = Hearth::new();
+    let ran = hearth.run(["embed", "Hello", "Goodbye"]).succeeded();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines[0], "1  Hello");
+    assert!(lines[1].contains("512 dimensions of the logits"), "{}", lines[1]);
+    assert_eq!(lines[4].split_whitespace().collect::<Vec<_>>(), ["cosine", "1", "2"]);
+    assert!(lines[5].split_whitespace().nth(1) == Some("1.000"), "{}", lines[5]);
+    assert_eq!(lines.len(), 7, "{}", ran.stdout);
+    let ran = hearth.run(["embed", "Hello"]).succeeded();
+    assert!(!ran.stdout.contains("cosine"), "one text has nothing to be compared with: {}", ran.stdout);
+}
+
+#[test]
+fn what_is_carried_grows_from_line_to_line_until_a_reset() {
+    let hearth = Hearth::new();
+    let line = "{\"message\": \"My name is Ada.\"}\n";
+    let input = format!("{line}{line}{{\"command\": \"reset\"}}\n{line}");
+    let arguments = ["embed", "--json", "--carry", "--input", "json"];
+    let ran = hearth.run_with_input(&arguments, input.as_bytes()).succeeded();
+    let kinds: Vec<Value> = ran.lines().into_iter().map(|line| line["type"].clone()).collect();
+    assert_eq!(kinds, ["embedding", "embedding", "reset", "embedding"]);
+    let lines = embeddings(&ran);
+    let context = |index: usize| lines[index]["context_length"].as_u64().expect("a number");
+    assert_eq!(context(1), 2 * context(0));
+    assert_eq!(context(2), context(0), "it falls back");
+    assert_eq!(lines[0]["embedding"], lines[2]["embedding"]);
+    let alone = hearth.run_with_input(&["embed", "--json"], b"One\n\nOne\n").succeeded();
+    let lines = embeddings(&alone);
+    assert_eq!(lines.len(), 2, "empty lines are no texts: {}", alone.stdout);
+    assert_eq!(lines[0]["embedding"], lines[1]["embedding"]);
+}
+
+#[test]
+fn a_text_longer_than_the_window_is_refused_and_nothing_is_embedded_by_an_empty_one() {
+    let hearth = Hearth::new();
+    let ran = hearth.run(["embed", "--json", "--cache-window", "8", &"long ".repeat(40)]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    let error = ran.lines().pop().expect("a line");
+    assert_eq!(error["type"], "error", "{}", ran.stdout);
+    assert_eq!(error["code"], "prompt_too_long", "{}", ran.stdout);
+    assert_eq!(hearth.run(["embed", ""]).code, Some(2), "an empty text is wrong usage");
+}
