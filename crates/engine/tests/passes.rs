@@ -5,13 +5,17 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{Session, TokenId};
+use engine::{Decoder, Session, TokenId};
+use graph::family::Family;
+use graph::rewrite::attention::{self, AttentionReport, ModelShape};
 use graph::rewrite::embedding;
 use graph::rewrite::hidden_state;
 use graph::rewrite::last_token;
 use graph::rewrite::norm;
-use graph::rewrite::pack;
+use graph::rewrite::pack::{self, Outcome};
 use graph::{Graph, Limits, Weights};
+use proptest::prelude::*;
+use prost::Message;
 use support::onnx::{difference, feed, load_graph_of};
 use support::{fixtures, workspace};
 use tempfile::TempDir;
@@ -20,8 +24,9 @@ const DATA_FILE: &str = "model.packed.onnx_data";
 
 /// The logits after passes of several tokens, a rewind, and single tokens.
 fn logits(path: &Path, head_size: usize) -> Vec<Vec<f32>> {
-    let tokens: Vec<TokenId> = (0..40).map(|place| 3 + place * 11).collect();
     let mut decoder = load_graph_of(path, None, 512, head_size);
+    let most = decoder.spec().vocabulary_size as TokenId;
+    let tokens: Vec<TokenId> = (0..40).map(|place| 3 + place * 11 % (most - 3)).collect();
     let mut session = Session::new(&decoder).expect("a session starts");
     let mut rows = vec![feed(&mut decoder, &mut session, &tokens[..30], 17)];
     session.rewind_to(&tokens[..24]).expect("it goes back");
@@ -177,5 +182,45 @@ fn all_passes_together_give_the_logits_of_the_original() {
         let found = largest_difference(&model.original(), &model.rewritten(&all.graph));
         let bound = if model.name.contains("int8") { 0.03 } else { 1e-5 };
         assert!(found <= bound, "{}: {found} of the range", model.name);
+    }
+}
+
+/// The graph after all passes that compute the same, attention among them where it can be fused.
+fn prepared(graph: Graph) -> (Graph, bool, pack::PackReport) {
+    let fused = attention::run(last_token::run(graph).graph, &ModelShape::default(), 512);
+    let is_fused = matches!(fused.report, AttentionReport::Replaced(_));
+    let packed = pack::run(fused.graph, DATA_FILE);
+    let normed = norm::run(packed.graph);
+    assert!(normed.report.changed(), "{}", normed.report);
+    (hidden_state::run(normed.graph).graph, is_fused, packed.report)
+}
+
+#[test]
+fn packed_queries_keys_and_values_go_into_fused_attention() {
+    let Some(fixtures) = fixtures() else { return };
+    let model = Copy::of(&fixtures.join("models/concat16-q4"), 16);
+    let (graph, is_fused, packed) = prepared(model.open());
+    assert!(is_fused);
+    let into_attention = packed.groups.iter().filter(|group| group.outcome == Outcome::IntoAttention).count();
+    assert_eq!((packed.packed(), into_attention), (10, 5), "{packed}");
+    let found = largest_difference(&model.original(), &model.rewritten(&graph));
+    assert!(found <= 1e-3, "{found} of the range");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+
+    #[test]
+    fn random_graphs_of_the_family_compute_the_same_after_all_passes(seed in any::<u64>()) {
+        let family = Family::random(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("model.onnx"), family.model().encode_to_vec()).expect("it is written");
+        let model = Copy { folder, name: format!("{family:?}"), head_size: family.head_size };
+        let (graph, is_fused, packed) = prepared(model.open());
+        prop_assert!(is_fused, "{}", model.name);
+        let refused = packed.groups.iter().find(|group| matches!(group.outcome, Outcome::Refused(_)));
+        prop_assert_eq!(refused, None);
+        let found = largest_difference(&model.original(), &model.rewritten(&graph));
+        prop_assert!(found <= 1e-4, "{}: {found} of the range; {packed}", model.name);
     }
 }
