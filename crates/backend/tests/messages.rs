@@ -298,11 +298,14 @@ fn preparing() -> impl Strategy<Value = PrepareProgress> {
 fn finish() -> impl Strategy<Value = Finish> {
     use FinishReason::{Cancelled, ContextFull, EndOfTurn, MaxTokens, StopString};
     let reason = prop::sample::select(vec![EndOfTurn, MaxTokens, StopString, ContextFull, Cancelled]);
-    let usage = (size(), size(), size(), seconds(), seconds()).prop_map(
-        |(prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds)| Usage {
+    let drafts = (size(), size());
+    let usage = (size(), size(), size(), drafts, seconds(), seconds()).prop_map(
+        |(prompt_tokens, reused_tokens, new_tokens, drafts, prefill_seconds, decode_seconds)| Usage {
             prompt_tokens,
             reused_tokens,
             new_tokens,
+            drafted_tokens: drafts.0,
+            accepted_tokens: drafts.1,
             prefill_seconds,
             decode_seconds,
         },

@@ -43,12 +43,34 @@ pub trait Decoder {
     ) -> Result<Forward<'d>> {
         self.forward(tokens, cache, cancel)
     }
+
+    /// The same pass, and [`Forward::Logits`] holds the logits of every one of `tokens`, row after row. It
+    /// is asked for only where [`Decoder::draft_cost`] gave a cost.
+    fn forward_rows<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut Self::Cache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>>;
+
+    /// What drafted tokens cost, measured at the first call. `None` where one pass cannot give the logits of
+    /// several tokens, or gives others than passes of one token do, so that replies would differ, and where
+    /// the cache cannot be cut at every row.
+    fn draft_cost(&mut self, cancel: &Cancel) -> Result<Option<DraftCost>>;
+}
+
+/// What it costs to have the model check drafted tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DraftCost {
+    /// The time of each further token of a pass, as a share of the time of a pass of one.
+    pub per_token: f64,
 }
 
 /// How a forward pass ended.
 #[derive(Debug)]
 pub enum Forward<'d> {
-    /// The logits of the last token, one f32 per vocabulary entry. The sampler works on them in place.
+    /// The logits of the last token, one f32 per vocabulary entry (after [`Decoder::forward_rows`] those of
+    /// every token). The sampler works on them in place.
     Logits(&'d mut [f32]),
     /// The pass was cancelled.
     Cancelled,

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::embed::Embedder;
 use crate::request::{Finish, FinishReason, Progress, Request, Usage};
+use crate::speculation::{MOST_DRAFTED, Speculation, look_up};
 use crate::{
     Cancel, Decoder, EmbedRequest, Embedded, Error, Forward, Message, ModelSpec, ModelText, Piece,
     RenderOptions, Result, Sampler, Session, TextStream, TokenId, prompt_tokens, starts_thinking,
@@ -124,10 +125,11 @@ impl<D: Decoder> Engine<D> {
         }
         self.session = Some(session);
         let finish = reply.finish(on_progress);
-        let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds } =
+        let Usage { prompt_tokens, reused_tokens, new_tokens, drafted_tokens, accepted_tokens, .. } =
             finish.usage;
-        tracing::info!(reason = ?finish.reason, prompt_tokens, reused_tokens, new_tokens, prefill_seconds,
-            decode_seconds, "reply finished");
+        let Usage { prefill_seconds, decode_seconds, .. } = finish.usage;
+        tracing::info!(reason = ?finish.reason, prompt_tokens, reused_tokens, new_tokens, drafted_tokens,
+            accepted_tokens, prefill_seconds, decode_seconds, "reply finished");
         Ok(finish)
     }
 
@@ -162,6 +164,8 @@ struct Reply<'r> {
     /// The token chosen last, which the KV cache does not hold yet.
     next: Option<TokenId>,
     reason: Option<FinishReason>,
+    /// Once a draft was found: whether and when drafts pay.
+    speculation: Option<Option<Speculation>>,
     usage: Usage,
     started: Instant,
     first_token: Option<Instant>,
@@ -195,6 +199,7 @@ impl<'r> Reply<'r> {
             thinking,
             next: None,
             reason: None,
+            speculation: None,
             usage: Usage { prompt_tokens: request.prompt.len(), reused_tokens: reused, ..Usage::default() },
             started,
             first_token: None,
@@ -248,12 +253,100 @@ impl<'r> Reply<'r> {
             self.reason = Some(FinishReason::ContextFull);
             return Ok(());
         }
-        match self.step(engine, session, &[token], true, cancel)? {
+        let draft = self.draft(engine, session, token, cancel)?;
+        let checked = &[token][..];
+        if !draft.is_empty()
+            && self.check_draft(engine, session, &[checked, &draft].concat(), cancel, on_progress)?
+        {
+            return Ok(());
+        }
+        match self.step(engine, session, checked, true, cancel)? {
             Some(Step::Token(token)) => self.accept(engine, token, on_progress)?,
             Some(Step::ContextFull) => self.reason = Some(FinishReason::ContextFull),
             Some(Step::Cancelled) | None => self.reason = Some(FinishReason::Cancelled),
         }
         Ok(())
+    }
+
+    /// What may follow `token`, from where the same tokens stood before; empty where no draft pays. It has
+    /// room in the window, and in what was asked for.
+    fn draft<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        session: &Session<D>,
+        token: TokenId,
+        cancel: &Cancel,
+    ) -> Result<Vec<TokenId>> {
+        let left = self.request.max_new_tokens - self.usage.new_tokens;
+        let most = MOST_DRAFTED.min(left - 1).min(engine.window - session.seen().len() - 1);
+        if most == 0 || matches!(self.speculation, Some(None)) {
+            return Ok(Vec::new());
+        }
+        let found = look_up(session.seen(), token, most);
+        let is_end = |token: &TokenId| engine.text.stop_ids.contains(token);
+        let found = &found[..found.iter().position(is_end).unwrap_or(found.len())];
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let speculation = match &mut self.speculation {
+            Some(speculation) => speculation,
+            // Nothing is measured before there is a use for it.
+            unknown => unknown.insert(engine.decoder.draft_cost(cancel)?.map(Speculation::new)),
+        };
+        let length = speculation.as_mut().map_or(0, |speculation| speculation.length(found.len()));
+        Ok(found[..length].to_vec())
+    }
+
+    /// One pass over the token chosen last and the draft behind it. Chooses tokens from row after row until
+    /// one is not that of the draft; whatever the draft, they are those that passes of single tokens would
+    /// have led to. Returns whether there was room for the pass.
+    fn check_draft<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        session: &mut Session<D>,
+        tokens: &[TokenId],
+        cancel: &Cancel,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<bool> {
+        if cancel.is_cancelled() {
+            return Ok(false);
+        }
+        let (width, before) = (engine.spec().vocabulary_size, session.seen().len());
+        let logits = match session.feed_rows(&mut engine.decoder, tokens, cancel)? {
+            Forward::Logits(logits) => logits,
+            Forward::Cancelled | Forward::ContextFull => return Ok(false),
+        };
+        let draft = &tokens[1..];
+        let mut chosen = Vec::with_capacity(tokens.len());
+        for (row, logits) in logits.chunks_exact_mut(width).enumerate() {
+            let position = before + row + 1;
+            let known = self.known_tokens.min(width);
+            let token =
+                self.sampler.sample(&mut logits[..known]).ok_or(Error::LogitsNotFinite { position })?;
+            chosen.push(token);
+            if draft.get(row) != Some(&token) {
+                break;
+            }
+        }
+        let accepted = chosen.len() - 1;
+        self.usage.drafted_tokens += draft.len();
+        self.usage.accepted_tokens += accepted;
+        if let Some(Some(speculation)) = &mut self.speculation {
+            speculation.learn(draft.len(), accepted);
+        }
+        let mut kept = before;
+        for token in chosen {
+            self.accept(engine, token, on_progress)?;
+            kept += 1;
+            if self.reason.is_some() {
+                break;
+            }
+        }
+        // The token chosen last has no row yet, as after a pass of one token.
+        if session.truncate(kept)? != kept {
+            return Err(Error::Run { doing: "taking drafted tokens back".into(), source: None });
+        }
+        Ok(true)
     }
 
     /// One forward pass; chooses a token from its logits if `choose`.

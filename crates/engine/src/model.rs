@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
+use crate::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
 use crate::prepare::{self, Choice};
 use crate::{
     ChatTemplate, Decoder, Engine, Error, Failure, FailureKind, GraphChoice, KvBackend, ModelConfig,
@@ -182,6 +182,7 @@ pub(crate) fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxO
         execution_provider: options.execution_provider,
         context_length: config.context_length.unwrap_or(UNKNOWN_CONTEXT),
         kv_backend: options.kv_backend,
+        drafts: Drafts::default(),
         hints: ContractHints {
             head_size: config.head_size,
             kv_heads: config.key_value_heads,

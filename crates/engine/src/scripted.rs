@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    Cancel, Decoder, Error, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec, Result, TokenId,
+    Cancel, Decoder, DraftCost, Error, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec, Result,
+    TokenId,
 };
 
 /// What the script says of the token behind those seen so far.
@@ -29,6 +30,7 @@ pub struct ScriptedDecoder {
     script: Script,
     passes: Arc<Mutex<Vec<usize>>>,
     logits: Vec<f32>,
+    draft_cost: Option<DraftCost>,
 }
 
 impl ScriptedDecoder {
@@ -49,7 +51,67 @@ impl ScriptedDecoder {
             execution_provider: ExecutionProvider::Cpu,
             threads: 1,
         };
-        Self { spec, script: Arc::new(script), passes: Arc::default(), logits: vec![0.0; vocabulary_size] }
+        Self { spec, script: Arc::new(script), passes: Arc::default(), logits: Vec::new(), draft_cost: None }
+    }
+
+    /// The same decoder, which also gives the logits of several tokens for this cost.
+    pub fn with_draft_cost(self, cost: DraftCost) -> Self {
+        Self { draft_cost: Some(cost), ..self }
+    }
+
+    /// Follows the script for the tokens behind `seen`; gives nothing where the logits are written.
+    fn follow(&mut self, seen: &[TokenId], row: usize, cancel: &Cancel) -> Result<Option<Forward<'static>>> {
+        let width = self.spec.vocabulary_size;
+        let logits = &mut self.logits[row * width..][..width];
+        match (self.script)(seen) {
+            Scripted::Token(token) => {
+                logits.fill(0.0);
+                logits[token as usize] = 10.0;
+                Ok(None)
+            }
+            Scripted::NotFinite => {
+                logits.fill(f32::NAN);
+                Ok(None)
+            }
+            Scripted::Error(what) => Err(Error::Run { doing: what, source: None }),
+            Scripted::Panic => panic!("the script says so"),
+            Scripted::UntilCancelled => {
+                let (stop, stopped) = std::sync::mpsc::channel();
+                let stop = Mutex::new(stop);
+                let interrupt = move || {
+                    // A second stop finds nobody waiting, which is as well.
+                    stop.lock().unwrap_or_else(PoisonError::into_inner).send(()).ok();
+                };
+                match cancel.interrupting(interrupt, || stopped.recv()) {
+                    Ok(()) => Ok(Some(Forward::Cancelled)),
+                    Err(_) => Err(Error::Run { doing: "waiting for a stop".into(), source: None }),
+                }
+            }
+        }
+    }
+
+    /// One pass that gives the logits of the last `rows` of `tokens`.
+    fn pass<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        rows: usize,
+        cache: &mut ScriptedCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner).push(tokens.len());
+        if cache.len() + tokens.len() > self.spec.context_length {
+            return Ok(Forward::ContextFull);
+        }
+        let seen = [cache.0.as_slice(), tokens].concat();
+        self.logits.resize(rows * self.spec.vocabulary_size, 0.0);
+        for row in 0..rows {
+            let end = seen.len() - rows + row + 1;
+            if let Some(ended) = self.follow(&seen[..end], row, cancel)? {
+                return Ok(ended);
+            }
+        }
+        cache.0 = seen;
+        Ok(Forward::Logits(&mut self.logits))
     }
 
     /// The number of tokens of every pass so far, to be read while an engine owns the decoder.
@@ -105,33 +167,19 @@ impl Decoder for ScriptedDecoder {
         cache: &mut ScriptedCache,
         cancel: &Cancel,
     ) -> Result<Forward<'d>> {
-        self.passes.lock().unwrap_or_else(PoisonError::into_inner).push(tokens.len());
-        if cache.len() + tokens.len() > self.spec.context_length {
-            return Ok(Forward::ContextFull);
-        }
-        let seen = [cache.0.as_slice(), tokens].concat();
-        match (self.script)(&seen) {
-            Scripted::Token(token) => {
-                self.logits.fill(0.0);
-                self.logits[token as usize] = 10.0;
-            }
-            Scripted::NotFinite => self.logits.fill(f32::NAN),
-            Scripted::Error(what) => return Err(Error::Run { doing: what, source: None }),
-            Scripted::Panic => panic!("the script says so"),
-            Scripted::UntilCancelled => {
-                let (stop, stopped) = std::sync::mpsc::channel();
-                let stop = Mutex::new(stop);
-                let interrupt = move || {
-                    // A second stop finds nobody waiting, which is as well.
-                    stop.lock().unwrap_or_else(PoisonError::into_inner).send(()).ok();
-                };
-                return match cancel.interrupting(interrupt, || stopped.recv()) {
-                    Ok(()) => Ok(Forward::Cancelled),
-                    Err(_) => Err(Error::Run { doing: "waiting for a stop".into(), source: None }),
-                };
-            }
-        }
-        cache.0 = seen;
-        Ok(Forward::Logits(&mut self.logits))
+        self.pass(tokens, 1, cache, cancel)
+    }
+
+    fn forward_rows<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut ScriptedCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        self.pass(tokens, tokens.len(), cache, cancel)
+    }
+
+    fn draft_cost(&mut self, _: &Cancel) -> Result<Option<DraftCost>> {
+        Ok(self.draft_cost)
     }
 }

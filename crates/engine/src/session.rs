@@ -52,11 +52,7 @@ impl<D: Decoder> Session<D> {
         rows: &mut Vec<f32>,
     ) -> Result<Forward<'d>> {
         let outcome = decoder.forward_hidden(tokens, &mut self.cache, cancel, rows)?;
-        if let Forward::Logits(_) = outcome {
-            self.seen.extend_from_slice(tokens);
-        }
-        debug_assert_eq!(self.seen.len(), self.cache.len(), "a session's tokens and rows go together");
-        Ok(outcome)
+        Ok(Self::note(&mut self.seen, &self.cache, tokens, outcome))
     }
 
     /// Runs `tokens` behind what was seen. After an error the session must be thrown away.
@@ -67,10 +63,30 @@ impl<D: Decoder> Session<D> {
         cancel: &Cancel,
     ) -> Result<Forward<'d>> {
         let outcome = decoder.forward(tokens, &mut self.cache, cancel)?;
+        Ok(Self::note(&mut self.seen, &self.cache, tokens, outcome))
+    }
+
+    /// The same, and the logits are those of every one of `tokens`, row after row.
+    pub fn feed_rows<'d>(
+        &mut self,
+        decoder: &'d mut D,
+        tokens: &[TokenId],
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        let outcome = decoder.forward_rows(tokens, &mut self.cache, cancel)?;
+        Ok(Self::note(&mut self.seen, &self.cache, tokens, outcome))
+    }
+
+    fn note<'d>(
+        seen: &mut Vec<TokenId>,
+        cache: &D::Cache,
+        tokens: &[TokenId],
+        outcome: Forward<'d>,
+    ) -> Forward<'d> {
         if let Forward::Logits(_) = outcome {
-            self.seen.extend_from_slice(tokens);
+            seen.extend_from_slice(tokens);
         }
-        debug_assert_eq!(self.seen.len(), self.cache.len(), "a session's tokens and rows go together");
-        Ok(outcome)
+        debug_assert_eq!(seen.len(), cache.len(), "a session's tokens and rows go together");
+        outcome
     }
 }

@@ -6,6 +6,7 @@ use ort::session::{IoBinding, SessionOutputs};
 
 use super::contract::{Contract, KvPair};
 use super::hand_over::HandOver;
+use super::inputs::Inputs;
 use super::shared_buffer::SharedBuffer;
 use crate::{Error, KvBackend, KvCache, Result};
 
@@ -13,6 +14,7 @@ use crate::{Error, KvBackend, KvCache, Result};
 pub struct OnnxKvCache {
     contract: Arc<Contract>,
     pub(super) binding: IoBinding,
+    pub(super) inputs: Inputs,
     storage: Storage,
     len: usize,
 }
@@ -37,7 +39,8 @@ impl OnnxKvCache {
             KvBackend::HandOver => HandOver::new(&contract.state).map(Storage::HandOver),
         }
         .map_err(allocating)?;
-        Ok(Self { contract: Arc::clone(contract), binding, storage, len: 0 })
+        let inputs = Inputs::new(contract).map_err(allocating)?;
+        Ok(Self { contract: Arc::clone(contract), binding, inputs, storage, len: 0 })
     }
 
     /// Makes ready for a pass that brings the cache to `total` rows.

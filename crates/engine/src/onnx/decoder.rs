@@ -7,15 +7,18 @@ use graph::{Limits, preflight};
 use half::f16;
 use ort::memory::{Allocator, MemoryInfo};
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
-use ort::session::{IoBinding, RunOptions, Session, SessionOutputs};
+use ort::session::{RunOptions, Session, SessionOutputs};
 use ort::value::{DynValue, Tensor};
 
 use super::cache::OnnxKvCache;
-use super::contract::{Contract, ContractHints, IntegerType, Integers, Logits, Port};
+use super::contract::{Contract, ContractHints, Logits, Port};
+use super::drafts::{self, Drafts};
 use super::provider::{self, ExecutionProviderChoice};
 use super::runtime::Runtime;
 use super::shared_buffer::SharedBuffer;
-use crate::{Cancel, Decoder, Error, Forward, KvBackend, KvCache, ModelSpec, Result, TokenId};
+use crate::{
+    Cancel, Decoder, DraftCost, Error, Forward, KvBackend, KvCache, MOST_DRAFTED, ModelSpec, Result, TokenId,
+};
 
 /// How a graph is to be loaded.
 #[derive(Debug, Clone)]
@@ -27,6 +30,7 @@ pub struct OnnxOptions {
     pub context_length: usize,
     /// Which KV back-end to use; `None` takes the shared buffer where the graph can use it.
     pub kv_backend: Option<KvBackend>,
+    pub drafts: Drafts,
     pub hints: ContractHints,
 }
 
@@ -42,7 +46,11 @@ pub struct OnnxDecoder {
     is_memory_spread: bool,
     /// Where the logits of one position land when the graph gives exactly one.
     one_row: Option<Tensor<f32>>,
+    /// The logits of other passes, row after row.
     logits: Vec<f32>,
+    drafts: Drafts,
+    /// What drafts cost, once it was measured.
+    draft_cost: Option<Option<DraftCost>>,
     /// What the user should know about how the model was loaded.
     notices: Vec<String>,
 }
@@ -78,7 +86,9 @@ impl OnnxDecoder {
                 execution_provider,
                 threads: options.threads,
             },
-            logits: vec![0.0; contract.logits.vocabulary_size],
+            logits: Vec::new(),
+            drafts: options.drafts,
+            draft_cost: None,
             session,
             contract,
             run_options: Arc::new(run_options),
@@ -132,32 +142,93 @@ impl OnnxDecoder {
         }
     }
 
-    fn bind_integers(&self, total: usize, tokens: &[TokenId], cache: &mut OnnxKvCache) -> ort::Result<()> {
-        let past = total - tokens.len();
-        let binding = &mut cache.binding;
-        let count = tokens.len();
-        bind(binding, &self.contract.input_ids, &[1, count], tokens.iter().map(|&token| i64::from(token)))?;
-        if let Some(mask) = &self.contract.attention_mask {
-            bind(binding, mask, &[1, total], std::iter::repeat_n(1, total))?;
+    /// Binds what a pass over `tokens` reads, and its logits: to the tensor that is kept for one row where
+    /// one row will come, else to whatever ONNX Runtime makes. Returns whether one row will come.
+    fn bind(&mut self, tokens: &[TokenId], rows: usize, cache: &mut OnnxKvCache) -> ort::Result<bool> {
+        let Logits { name, last_only, .. } = &self.contract.logits;
+        let past = cache.len();
+        let OnnxKvCache { binding, inputs, .. } = cache;
+        let is_bound = inputs.bind(&self.contract, binding, past, tokens, rows)?;
+        let one = rows == 1 && (tokens.len() == 1 || *last_only || self.contract.logits_to_keep.is_some());
+        match &mut self.one_row {
+            Some(_) if is_bound => Ok(true),
+            Some(row) if one => {
+                binding.bind_output(name.as_str(), row)?;
+                if tokens.len() == 1 {
+                    inputs.stay_bound();
+                }
+                Ok(true)
+            }
+            _ => binding.bind_output_to_device(name.as_str(), &MemoryInfo::default()).map(|()| false),
         }
-        if let Some(positions) = &self.contract.position_ids {
-            bind(binding, positions, &[1, count], (past..total).map(|position| position as i64))?;
-        }
-        if let Some(keep) = &self.contract.logits_to_keep {
-            bind(binding, keep, &vec![1; keep.rank], std::iter::once(1))?;
-        }
-        Ok(())
     }
 
-    /// Binds the logits: to the tensor that is kept for one row where one row will come, else to whatever
-    /// ONNX Runtime makes.
-    fn bind_logits(&mut self, tokens: usize, cache: &mut OnnxKvCache) -> ort::Result<()> {
-        let Logits { name, last_only, .. } = &self.contract.logits;
-        let one = tokens == 1 || *last_only || self.contract.logits_to_keep.is_some();
-        match &mut self.one_row {
-            Some(row) if one => cache.binding.bind_output(name.as_str(), row),
-            _ => cache.binding.bind_output_to_device(name.as_str(), &MemoryInfo::default()),
+    /// One pass over `tokens` that gives the logits of the last `rows` of them.
+    fn pass<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        rows: usize,
+        cache: &mut OnnxKvCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        self.check(tokens)?;
+        let total = cache.len() + tokens.len();
+        if total > self.spec.context_length {
+            return Ok(Forward::ContextFull);
         }
+        cache.prepare(total, self.spec.context_length)?;
+        let in_place = self.bind(tokens, rows, cache).map_err(|error| running("binding a pass", error))?;
+        let run_options = self.options_of(tokens.len());
+        let interrupt = Arc::clone(&run_options);
+        run_options.unterminate().map_err(|error| running("preparing to run", error))?;
+        let (binding, mut parts) = cache.split();
+        let session = &mut self.session;
+        let result = cancel.interrupting(
+            move || {
+                // It fails only on a null pointer, which a live `RunOptions` does not hold.
+                interrupt.terminate().ok();
+            },
+            || session.run_binding_with_options(binding, &run_options),
+        );
+        let mut outputs = match result {
+            Ok(outputs) => outputs,
+            Err(_) if cancel.is_cancelled() => return Ok(Forward::Cancelled),
+            // The rotary table of the graph may end before the configured context does.
+            Err(error) if error.message().contains("cos_cache dimension 0") => {
+                return Ok(Forward::ContextFull);
+            }
+            Err(error) => return Err(running("running the graph", error)),
+        };
+        if !in_place {
+            read_rows(&self.contract.logits, &outputs, rows, &mut self.logits)?;
+        }
+        OnnxKvCache::commit(&mut parts, &mut outputs, total)?;
+        drop(outputs);
+        match &mut self.one_row {
+            Some(row) if in_place => Ok(Forward::Logits(row.extract_tensor_mut().1)),
+            _ => Ok(Forward::Logits(&mut self.logits)),
+        }
+    }
+
+    fn check(&self, tokens: &[TokenId]) -> Result<()> {
+        let invalid = |reason: String| Err(Error::Invalid { reason });
+        if tokens.is_empty() {
+            return invalid("a forward pass needs at least one token".into());
+        }
+        let vocabulary_size = self.spec.vocabulary_size;
+        match tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            Some(token) => invalid(format!("token {token} is outside the vocabulary of {vocabulary_size}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The options of the next pass, which has as many tokens.
+    fn options_of(&mut self, tokens: usize) -> Arc<RunOptions> {
+        // A draft is small, and after it comes the next one.
+        let single = tokens <= 1 + MOST_DRAFTED;
+        let options = if single && self.is_memory_spread { &self.shrinking } else { &self.run_options };
+        self.is_memory_spread = !single;
+        Arc::clone(options)
     }
 }
 
@@ -204,48 +275,35 @@ impl Decoder for OnnxDecoder {
         cache: &mut OnnxKvCache,
         cancel: &Cancel,
     ) -> Result<Forward<'d>> {
-        if tokens.is_empty() {
-            return Err(Error::Invalid { reason: "a forward pass needs at least one token".into() });
+        self.pass(tokens, 1, cache, cancel)
+    }
+
+    fn forward_rows<'d>(
+        &'d mut self,
+        tokens: &[TokenId],
+        cache: &mut OnnxKvCache,
+        cancel: &Cancel,
+    ) -> Result<Forward<'d>> {
+        self.pass(tokens, tokens.len(), cache, cancel)
+    }
+
+    fn draft_cost(&mut self, cancel: &Cancel) -> Result<Option<DraftCost>> {
+        if let Some(known) = self.draft_cost {
+            return Ok(known);
         }
-        let vocabulary_size = self.spec.vocabulary_size;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
-            let reason = format!("token {token} is outside the vocabulary of {vocabulary_size}");
-            return Err(Error::Invalid { reason });
+        if self.drafts == Drafts::Never || self.contract.logits.last_only {
+            return Ok(None);
         }
-        let total = cache.len() + tokens.len();
-        if total > self.spec.context_length {
-            return Ok(Forward::ContextFull);
+        let mut cost = drafts::measure(self, cancel)?;
+        if cancel.is_cancelled() {
+            return Ok(None);
         }
-        cache.prepare(total, self.spec.context_length)?;
-        self.bind_integers(total, tokens, cache).map_err(|error| running("binding the inputs", error))?;
-        self.bind_logits(tokens.len(), cache).map_err(|error| running("binding the logits", error))?;
-        let single = tokens.len() == 1;
-        let run_options =
-            Arc::clone(if single && self.is_memory_spread { &self.shrinking } else { &self.run_options });
-        self.is_memory_spread = !single;
-        let interrupt = Arc::clone(&run_options);
-        run_options.unterminate().map_err(|error| running("preparing to run", error))?;
-        let (binding, mut parts) = cache.split();
-        let session = &mut self.session;
-        let result = cancel.interrupting(
-            move || {
-                // It fails only on a null pointer, which a live `RunOptions` does not hold.
-                interrupt.terminate().ok();
-            },
-            || session.run_binding_with_options(binding, &run_options),
-        );
-        let mut outputs = match result {
-            Ok(outputs) => outputs,
-            Err(_) if cancel.is_cancelled() => return Ok(Forward::Cancelled),
-            // The rotary table of the graph may end before the configured context does.
-            Err(error) if error.message().contains("cos_cache dimension 0") => {
-                return Ok(Forward::ContextFull);
-            }
-            Err(error) => return Err(running("running the graph", error)),
-        };
-        read_last_row(&self.contract.logits, &outputs, &mut self.logits)?;
-        OnnxKvCache::commit(&mut parts, &mut outputs, total)?;
-        Ok(Forward::Logits(&mut self.logits))
+        tracing::debug!(per_token = cost.map(|cost| cost.per_token), "measured the cost of drafts");
+        if self.drafts == Drafts::Always {
+            cost = cost.map(|_| DraftCost { per_token: 0.0 });
+        }
+        self.draft_cost = Some(cost);
+        Ok(cost)
     }
 }
 
@@ -295,47 +353,35 @@ fn refused_file(path: &Path, error: ort::Error) -> Error {
     Error::FileDamaged { path: path.to_path_buf(), reason, source: Some(Box::new(error)) }
 }
 
-fn bind(
-    binding: &mut IoBinding,
-    input: &Integers,
-    shape: &[usize],
-    values: impl Iterator<Item = i64>,
-) -> ort::Result<()> {
-    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-    let name = input.name.as_str();
-    match input.element {
-        IntegerType::I64 => {
-            binding.bind_input(name, &Tensor::from_array((shape, values.collect::<Vec<i64>>()))?)
-        }
-        IntegerType::I32 => {
-            let values: Vec<i32> = values.map(|value| value as i32).collect();
-            binding.bind_input(name, &Tensor::from_array((shape, values))?)
-        }
+/// Copies the logits of the last `rows` positions into `target`, as f32.
+fn read_rows(
+    logits: &Logits,
+    outputs: &SessionOutputs<'_>,
+    rows: usize,
+    target: &mut Vec<f32>,
+) -> Result<()> {
+    let failed =
+        |what: &str| Error::Run { doing: format!("reading `{}`: {what}", logits.name), source: None };
+    let value = outputs.get(&logits.name).ok_or_else(|| failed("the pass did not give it"))?;
+    target.clear();
+    append_last(value, logits.half, rows * logits.vocabulary_size, target)
+        .map_err(|error| running("reading the logits", error))?;
+    if target.len() == rows * logits.vocabulary_size {
+        return Ok(());
     }
+    Err(failed(&format!("it has no {rows} rows of {} numbers", logits.vocabulary_size)))
 }
 
-/// Copies the logits of the last position into `target`, as f32.
-fn read_last_row(logits: &Logits, outputs: &SessionOutputs<'_>, target: &mut [f32]) -> Result<()> {
-    let value = outputs.get(&logits.name).ok_or_else(|| Error::Run {
-        doing: format!("reading the output `{}`, which the pass did not give", logits.name),
-        source: None,
-    })?;
-    last_row(value, logits.half, target).map_err(|error| running("reading the logits", error))?;
-    Ok(())
-}
-
-fn last_row(value: &DynValue, half: bool, target: &mut [f32]) -> ort::Result<()> {
-    let width = target.len();
+/// Appends the last `count` numbers of `value`, or nothing where it has fewer.
+fn append_last(value: &DynValue, half: bool, count: usize, target: &mut Vec<f32>) -> ort::Result<()> {
+    fn last<T>(values: &[T], count: usize) -> &[T] {
+        values.len().checked_sub(count).map_or(&[], |from| &values[from..])
+    }
     if half {
-        let (_, values) = value.try_extract_tensor::<f16>()?;
-        let row = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
-        target.iter_mut().zip(row).for_each(|(target, value)| *target = value.to_f32());
+        let values = value.try_extract_tensor::<f16>()?.1;
+        target.extend(last(values, count).iter().map(|value| value.to_f32()));
     } else {
-        let (_, values) = value.try_extract_tensor::<f32>()?;
-        let row = values.get(values.len().saturating_sub(width)..).unwrap_or_default();
-        if row.len() == width {
-            target.copy_from_slice(row);
-        }
+        target.extend_from_slice(last(value.try_extract_tensor::<f32>()?.1, count));
     }
     Ok(())
 }

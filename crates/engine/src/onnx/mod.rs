@@ -3,8 +3,10 @@
 mod cache;
 mod contract;
 mod decoder;
+mod drafts;
 mod hand_over;
 mod hidden_state;
+mod inputs;
 mod library_file;
 mod provider;
 mod runtime;
@@ -15,6 +17,7 @@ mod tensor;
 pub use cache::OnnxKvCache;
 pub use contract::{Contract, ContractHints};
 pub use decoder::{OnnxDecoder, OnnxOptions};
+pub use drafts::Drafts;
 pub use provider::ExecutionProviderChoice;
 pub use runtime::Runtime;
 pub use self_test::SelfTestErrors;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
+use engine::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
 use engine::{Cancel, Decoder, Forward, KvBackend, Sampler, Sampling, Session, TokenId};
 
 /// The library that `HEARTH_ONNXRUNTIME` names, else the one that `cargo xtask setup` installs.
@@ -37,7 +37,7 @@ pub(crate) fn load(folder: &Path, kv_backend: Option<KvBackend>, context_length:
 
 /// Loads a graph beside that of a fixture model.
 pub(crate) fn load_graph(path: &Path, kv_backend: Option<KvBackend>, context_length: usize) -> OnnxDecoder {
-    load_graph_of(path, kv_backend, context_length, 16)
+    load_with(path, kv_backend, context_length, 16, Drafts::default())
 }
 
 /// The same for a graph of another head size.
@@ -47,11 +47,32 @@ pub(crate) fn load_graph_of(
     context_length: usize,
     head_size: usize,
 ) -> OnnxDecoder {
+    load_with(path, kv_backend, context_length, head_size, Drafts::default())
+}
+
+/// The same with or without drafts.
+pub(crate) fn load_with_drafts(
+    path: &Path,
+    kv_backend: Option<KvBackend>,
+    context_length: usize,
+    drafts: Drafts,
+) -> OnnxDecoder {
+    load_with(path, kv_backend, context_length, 16, drafts)
+}
+
+fn load_with(
+    path: &Path,
+    kv_backend: Option<KvBackend>,
+    context_length: usize,
+    head_size: usize,
+    drafts: Drafts,
+) -> OnnxDecoder {
     let options = OnnxOptions {
         threads: 1,
         execution_provider: ExecutionProviderChoice::Auto,
         context_length,
         kv_backend,
+        drafts,
         hints: ContractHints { head_size: Some(head_size), ..ContractHints::default() },
     };
     OnnxDecoder::load(&runtime(), path, &options).expect("the fixture loads")
