@@ -50,7 +50,7 @@ pub use notices::{Notice, Notices, Severity};
 pub use reply_options::ReplyOptions;
 pub use settings::{Overrides, Settings};
 pub use store::{InstalledModel, ModelFolder, ModelSource, ModelStore};
-pub use system::{Memory, threads};
+pub use system::{Memory, cpu_time, threads};
 
 /// A fact that changed. What it is now is read from the [`Backend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

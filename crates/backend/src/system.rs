@@ -1,5 +1,7 @@
 //! What the machine has.
 
+use std::time::Duration;
+
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Decoding is bound by memory bandwidth, which more threads than these no longer raise.
@@ -42,6 +44,18 @@ impl Memory {
             peak_resident: peak_resident().unwrap_or(resident).max(resident),
         }
     }
+}
+
+/// The CPU time that this process has used so far, all its threads together; zero where the system does not
+/// tell.
+pub fn cpu_time() -> Duration {
+    let (Ok(mut system), Ok(process)) = (System::new(), sysinfo::get_current_pid()) else {
+        return Duration::ZERO;
+    };
+    let kind = ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[process]), false, kind);
+    let milliseconds = system.process(process).map_or(0, sysinfo::Process::accumulated_cpu_time);
+    Duration::from_millis(milliseconds)
 }
 
 /// `VmHWM` of `/proc/self/status` (proc(5)), in bytes. Other systems do not tell by a file.

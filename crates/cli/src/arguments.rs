@@ -31,7 +31,8 @@ pub(crate) enum Command {
     },
     /// Says what runs how and where, and what is wrong.
     Doctor,
-    /// Measures prefill and decode: medians of three runs after a warm-up, on random tokens.
+    /// Measures load, prefill, decode, the turns of a growing chat, memory and rest: medians of three runs
+    /// after a warm-up, on random tokens.
     Bench(BenchArguments),
 }
 
@@ -106,9 +107,10 @@ pub(crate) struct BenchArguments {
     /// The tokens to generate in each run, two or more; --max-tokens means the same here [default: 64].
     #[arg(long, value_name = "N", value_parser = at_least_two)]
     pub(crate) new: Option<usize>,
-    /// The tokens that are in the KV cache before each run.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) depth: usize,
+    /// The tokens that are in the KV cache before each run; several are measured in turn [default: 0,2048 as
+    /// far as they fit].
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub(crate) depth: Option<Vec<usize>>,
 }
 
 /// What every subcommand takes. Nothing of it changes the saved settings.

@@ -283,27 +283,47 @@ fn a_bench_measures_what_it_was_asked_to() {
     let hearth = Hearth::new();
     let model = ember();
     let model = model.to_string_lossy();
-    let lengths = ["--prompt", "40", "--new", "12", "--depth", "30", "--threads", "1", "--json"];
+    let lengths = ["--prompt", "40", "--new", "12", "--depth", "0,30", "--threads", "1", "--json"];
     let ran = hearth.run(["bench", "--model", &model].into_iter().chain(lengths)).succeeded();
     let last = ran.lines().pop().expect("a last line");
-    let speeds =
-        ["prefill_tokens_per_second", "decode_tokens_per_second", "load_seconds", "peak_memory_bytes"];
-    for field in speeds {
+    for field in ["load_seconds", "peak_memory_bytes"] {
         assert!(last[field].as_f64().is_some_and(|number| number > 0.0), "{field}: {last}");
     }
-    for (field, value) in [("prompt", 40), ("new", 12), ("depth", 30), ("threads", 1)] {
+    for (field, value) in [("prompt", 40), ("new", 12), ("threads", 1)] {
         assert_eq!(last[field], value, "{field}");
     }
-    let mut decode: Vec<f64> = last["runs"]
-        .as_array()
-        .expect("the runs")
-        .iter()
-        .map(|run| 11.0 / run["decode_seconds"].as_f64().unwrap())
-        .collect();
-    decode.sort_by(f64::total_cmp);
-    assert_eq!(decode.len(), 3);
-    let median = last["decode_tokens_per_second"].as_f64().unwrap();
-    assert!((median / decode[1] - 1.0).abs() < 1e-9, "the median of {decode:?} is not {median}");
+    for (at, depth) in last["depths"].as_array().expect("the depths").iter().zip([0, 30]) {
+        assert_eq!(at["depth"], depth);
+        assert!(at["prefill_tokens_per_second"].as_f64().is_some_and(|speed| speed > 0.0), "{at}");
+        let mut decode: Vec<f64> = at["runs"]
+            .as_array()
+            .expect("the runs")
+            .iter()
+            .map(|run| 11.0 / run["decode_seconds"].as_f64().unwrap())
+            .collect();
+        decode.sort_by(f64::total_cmp);
+        assert_eq!(decode.len(), 3);
+        let median = at["decode_tokens_per_second"].as_f64().unwrap();
+        assert!((median / decode[1] - 1.0).abs() < 1e-9, "the median of {decode:?} is not {median}");
+    }
+    let turns = last["chat"]["turns"].as_array().expect("a chat of some turns");
+    let histories: Vec<_> = turns.iter().map(|turn| turn["history"].as_u64().unwrap()).collect();
+    assert_eq!(histories.first(), Some(&0));
+    assert!(histories.is_sorted_by(|before, after| before < after), "{histories:?}");
+    assert!(turns.iter().all(|turn| turn["first_token_seconds"].as_f64().is_some_and(|time| time > 0.0)));
+}
+
+/// A pass of this model takes less than a millisecond, so threads that wait for work by spinning would show.
+#[test]
+fn a_model_that_is_asked_nothing_takes_no_cpu_time() {
+    let hearth = Hearth::new();
+    let model = ember();
+    let model = model.to_string_lossy();
+    let lengths = ["--prompt", "40", "--new", "12", "--depth", "0", "--threads", "2", "--json"];
+    let ran = hearth.run(["bench", "--model", &model].into_iter().chain(lengths)).succeeded();
+    let last = ran.lines().pop().expect("a last line");
+    let share = last["idle_cpu_share"].as_f64().expect("a share");
+    assert!(share <= 0.03, "{share} of a core was taken in a second of rest");
 }
 
 #[test]
