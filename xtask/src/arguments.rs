@@ -22,10 +22,13 @@ cargo xtask test [--only CHECK...] [--list] [--screenshots]
     Sets up and runs every check in order, or only those named; --list names them. --screenshots leaves a
     picture of each state of the window in ui/screenshots.
 
-cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N] [--threads N] [--rounds N]
-                  [--peers PYTHON --peers-script FILE [--peers-models FOLDER]]
+cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N...] [--threads N] [--rounds N]
+                  [--peers PYTHON --peers-script FILE [--peers-models FOLDER] [--llama-libraries FOLDER]]
+                  [--markdown FILE]
     Measures `hearth bench` on the model folders, round by round in turn with the script of other
-    programs, and prints the medians as a table. Without --models: the built-in model.";
+    programs, and prints the medians as a table. Without --models: the built-in model. A folder
+    NAME-prepared is compared with NAME. --markdown writes the table into the file, between its two marks.
+    docs/performance.md shows how to make the models and the other programs ready.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
@@ -55,11 +58,14 @@ pub(crate) struct BenchPlan {
     pub(crate) models: Vec<PathBuf>,
     pub(crate) prompt: usize,
     pub(crate) new: usize,
-    pub(crate) depth: usize,
+    /// The tokens in the KV cache before each measurement.
+    pub(crate) depths: Vec<usize>,
     /// `None` leaves the number to the program.
     pub(crate) threads: Option<usize>,
     pub(crate) rounds: usize,
     pub(crate) peers: Option<Peers>,
+    /// The file that the table is written into.
+    pub(crate) markdown: Option<PathBuf>,
 }
 
 /// A script that measures other programs on the same models.
@@ -69,11 +75,22 @@ pub(crate) struct Peers {
     pub(crate) script: PathBuf,
     /// The folder of the model folders; `None` takes the one that holds the first model.
     pub(crate) models: Option<PathBuf>,
+    /// Ready-built libraries of llama.cpp; `None` leaves it to the interpreter's own package.
+    pub(crate) llama_libraries: Option<PathBuf>,
 }
 
 impl Default for BenchPlan {
     fn default() -> Self {
-        Self { models: Vec::new(), prompt: 256, new: 64, depth: 0, threads: None, rounds: 3, peers: None }
+        Self {
+            models: Vec::new(),
+            prompt: 256,
+            new: 64,
+            depths: vec![0, 2048],
+            threads: None,
+            rounds: 3,
+            peers: None,
+            markdown: None,
+        }
     }
 }
 
@@ -145,28 +162,38 @@ fn parse_test(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
 
 fn parse_bench(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
     let mut plan = BenchPlan::default();
-    let (mut python, mut script, mut peers_models) = (None, None, None);
+    let (mut python, mut script, mut peers_models, mut llama_libraries) = (None, None, None, None);
+    let mut depths = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("models") => plan.models.extend(parser.values()?.map(PathBuf::from)),
             Arg::Long("prompt") => plan.prompt = parser.value()?.parse()?,
             Arg::Long("new") => plan.new = parser.value()?.parse()?,
-            Arg::Long("depth") => plan.depth = parser.value()?.parse()?,
+            Arg::Long("depth") => {
+                for value in parser.values()? {
+                    depths.push(value.parse()?);
+                }
+            }
             Arg::Long("threads") => plan.threads = Some(parser.value()?.parse()?),
             Arg::Long("rounds") => plan.rounds = parser.value()?.parse()?,
             Arg::Long("peers") => python = Some(parser.value()?.into()),
             Arg::Long("peers-script") => script = Some(parser.value()?.into()),
             Arg::Long("peers-models") => peers_models = Some(parser.value()?.into()),
+            Arg::Long("llama-libraries") => llama_libraries = Some(parser.value()?.into()),
+            Arg::Long("markdown") => plan.markdown = Some(parser.value()?.into()),
             other => return help_or_unexpected(other),
         }
     }
     if plan.rounds == 0 {
         return Err("`--rounds` must be at least 1".into());
     }
-    plan.peers = match (python, script, peers_models) {
-        (Some(python), Some(script), models) => Some(Peers { python, script, models }),
-        (None, None, None) => None,
-        _ => return Err("`--peers` and `--peers-script` go together".into()),
+    if !depths.is_empty() {
+        plan.depths = depths;
+    }
+    plan.peers = match (python, script) {
+        (Some(python), Some(script)) => Some(Peers { python, script, models: peers_models, llama_libraries }),
+        (None, None) if peers_models.is_none() && llama_libraries.is_none() => None,
+        _ => return Err("`--peers` and `--peers-script` go together, and with what belongs to them".into()),
     };
     Ok(Task::Bench(plan))
 }
@@ -207,13 +234,23 @@ mod tests {
 
     #[test]
     fn peers_need_an_interpreter_and_a_script() {
-        assert!(matches!(parse("bench --peers python3"), Err(Error::Usage(_))));
+        for words in ["bench --peers python3", "bench --llama-libraries folder"] {
+            assert!(matches!(parse(words), Err(Error::Usage(_))), "`{words}` was accepted");
+        }
         let Task::Bench(plan) = parse("bench --models a b --peers p --peers-script s --threads 2").unwrap()
         else {
             panic!("not a measurement");
         };
         assert_eq!(plan.models, [PathBuf::from("a"), PathBuf::from("b")]);
-        assert_eq!(plan.peers, Some(Peers { python: "p".into(), script: "s".into(), models: None }));
+        assert_eq!(
+            plan.peers,
+            Some(Peers { python: "p".into(), script: "s".into(), models: None, llama_libraries: None })
+        );
         assert_eq!(plan.threads, Some(2));
+        assert_eq!(plan.depths, [0, 2048]);
+        let Task::Bench(plan) = parse("bench --depth 0 512 --rounds 1").unwrap() else {
+            panic!("not a measurement");
+        };
+        assert_eq!(plan.depths, [0, 512]);
     }
 }
