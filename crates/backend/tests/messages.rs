@@ -298,25 +298,24 @@ fn preparing() -> impl Strategy<Value = PrepareProgress> {
 fn finish() -> impl Strategy<Value = Finish> {
     use FinishReason::{Cancelled, ContextFull, EndOfTurn, MaxTokens, StopString};
     let reason = prop::sample::select(vec![EndOfTurn, MaxTokens, StopString, ContextFull, Cancelled]);
-    let drafts = (size(), size());
-    let usage = (size(), size(), size(), drafts, seconds(), seconds()).prop_map(
-        |(prompt_tokens, reused_tokens, new_tokens, drafts, prefill_seconds, decode_seconds)| Usage {
+    let usage = (size(), size(), size(), seconds(), seconds()).prop_map(
+        |(prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds)| Usage {
             prompt_tokens,
             reused_tokens,
             new_tokens,
-            drafted_tokens: drafts.0,
-            accepted_tokens: drafts.1,
             prefill_seconds,
             decode_seconds,
         },
     );
-    (reason, text(), text(), ids(), usage, any::<u64>()).prop_map(
-        |(reason, text, thinking, tokens, usage, seed)| Finish {
+    (reason, text(), text(), ids(), usage, (size(), size()), any::<u64>()).prop_map(
+        |(reason, text, thinking, tokens, usage, drafts, seed)| Finish {
             reason,
             text,
             thinking,
             tokens,
             usage,
+            drafted_tokens: drafts.0,
+            accepted_tokens: drafts.1,
             seed,
         },
     )

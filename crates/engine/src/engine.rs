@@ -125,9 +125,9 @@ impl<D: Decoder> Engine<D> {
         }
         self.session = Some(session);
         let finish = reply.finish(on_progress);
-        let Usage { prompt_tokens, reused_tokens, new_tokens, drafted_tokens, accepted_tokens, .. } =
+        let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds } =
             finish.usage;
-        let Usage { prefill_seconds, decode_seconds, .. } = finish.usage;
+        let Finish { drafted_tokens, accepted_tokens, .. } = finish;
         tracing::info!(reason = ?finish.reason, prompt_tokens, reused_tokens, new_tokens, drafted_tokens,
             accepted_tokens, prefill_seconds, decode_seconds, "reply finished");
         Ok(finish)
@@ -166,6 +166,8 @@ struct Reply<'r> {
     reason: Option<FinishReason>,
     /// Once a draft was found: whether and when drafts pay.
     speculation: Option<Option<Speculation>>,
+    drafted_tokens: usize,
+    accepted_tokens: usize,
     usage: Usage,
     started: Instant,
     first_token: Option<Instant>,
@@ -200,6 +202,8 @@ impl<'r> Reply<'r> {
             next: None,
             reason: None,
             speculation: None,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             usage: Usage { prompt_tokens: request.prompt.len(), reused_tokens: reused, ..Usage::default() },
             started,
             first_token: None,
@@ -329,8 +333,8 @@ impl<'r> Reply<'r> {
             }
         }
         let accepted = chosen.len() - 1;
-        self.usage.drafted_tokens += draft.len();
-        self.usage.accepted_tokens += accepted;
+        self.drafted_tokens += draft.len();
+        self.accepted_tokens += accepted;
         if let Some(Some(speculation)) = &mut self.speculation {
             speculation.learn(draft.len(), accepted);
         }
@@ -424,6 +428,8 @@ impl<'r> Reply<'r> {
             thinking: self.thinking,
             tokens: self.tokens,
             usage: self.usage,
+            drafted_tokens: self.drafted_tokens,
+            accepted_tokens: self.accepted_tokens,
             seed: self.sampler.seed(),
         }
     }

@@ -58,10 +58,6 @@ pub struct Usage {
     pub reused_tokens: usize,
     /// Tokens generated, the end of turn included.
     pub new_tokens: usize,
-    /// Tokens that were drafted from the text before them.
-    pub drafted_tokens: usize,
-    /// Those of them that the model chose too, so that they needed no pass of their own.
-    pub accepted_tokens: usize,
     /// From the request to the first token's choice.
     pub prefill_seconds: f64,
     /// From the first token's choice to the end.
@@ -80,6 +76,10 @@ pub struct Finish {
     /// The ids generated in this run, ends of turn excluded.
     pub tokens: Vec<TokenId>,
     pub usage: Usage,
+    /// Tokens that were drafted from the text before them.
+    pub drafted_tokens: usize,
+    /// Those of them that the model chose too, so that they needed no pass of their own.
+    pub accepted_tokens: usize,
     /// The seed that was used, drawn or given.
     pub seed: u64,
 }

@@ -83,8 +83,8 @@ impl<'r> Measurement<'r> {
             prefill_tokens_per_second: prompt as f64 / usage.prefill_seconds,
             // The first token comes with the prefill.
             decode_tokens_per_second: (new - 1) as f64 / usage.decode_seconds,
-            drafted_tokens: usage.drafted_tokens,
-            accepted_tokens: usage.accepted_tokens,
+            drafted_tokens: finish.drafted_tokens,
+            accepted_tokens: finish.accepted_tokens,
         })
     }
 
