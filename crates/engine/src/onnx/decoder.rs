@@ -340,6 +340,10 @@ pub(super) fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<
         // A pattern is planned and kept for each shape of the inputs, and no two steps of a reply have the same.
         .with_memory_pattern(false)?
         .with_config_entry("session.intra_op.allow_spinning", "1")?
+        // A thread that waits longer than an operator takes gives its core to whoever has work for it, so that
+        // a busy machine does not wait for spinning threads.
+        .with_config_entry("session.intra_op.spin_duration_us", "1000")?
+        .with_config_entry("session.intra_op.spin_backoff_max", "8")?
         // Threads that wait for work burn a core each; between two replies nobody waits.
         .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry("session.set_denormal_as_zero", "1")?;
