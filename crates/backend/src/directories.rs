@@ -75,6 +75,11 @@ impl AppDirs {
         self.data.join("settings.json")
     }
 
+    /// Where measurements of this machine are kept.
+    pub fn machine(&self) -> PathBuf {
+        self.data.join("machine.json")
+    }
+
     /// Where logs are written.
     pub fn logs(&self) -> PathBuf {
         self.data.join("logs")

@@ -7,7 +7,8 @@
 //! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
 //!   plain data of [`messages`] passes.
 //! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
-//!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths.
+//!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
+//!   threads this machine's models run best with.
 //!
 //! # What always holds
 //! - A shell gets facts by [`Change`] and reads them from here; nothing here knows a window.
@@ -26,6 +27,7 @@ mod reply_options;
 mod settings;
 mod store;
 mod system;
+mod thread_count;
 mod turn;
 mod writing;
 

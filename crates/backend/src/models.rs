@@ -16,6 +16,7 @@ use crate::notices::{Notices, Severity};
 use crate::settings::Settings;
 use crate::store::{InstalledModel, ModelSource, ModelStore};
 use crate::system::{self, Memory};
+use crate::thread_count::{self, ThreadSpeeds};
 
 /// What notices about preparations are about.
 const PREPARATION: &str = "preparation";
@@ -223,7 +224,7 @@ impl Models {
         }
         self.changed(Change::Models);
         let result = match self.load_options() {
-            Ok(options) => self.0.inference.load(model.model_folder(), options).await,
+            Ok(options) => self.load(&model, options).await,
             Err(error) => Err(error),
         };
         self.0.notices.clear("model");
@@ -339,6 +340,31 @@ impl Models {
         result
     }
 
+    /// Loads a model. The first large one that is loaded on this machine tells how many threads to use.
+    async fn load(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
+        let Inner { inference, directories, .. } = self.0.as_ref();
+        let folder = model.model_folder();
+        let path = directories.machine();
+        let is_chosen = self.state().settings.threads.is_some();
+        let says_nothing = model.size < thread_count::LEAST_MODEL_BYTES;
+        if is_chosen || says_nothing || ThreadSpeeds::open(&path).is_some() {
+            return inference.load(folder, options).await;
+        }
+        match ThreadSpeeds::measure(inference, &folder, &options).await {
+            Ok((speeds, loaded)) => {
+                if let Err(error) = speeds.save(&path) {
+                    tracing::warn!(%error, "what was measured of this machine cannot be kept");
+                }
+                Ok(loaded)
+            }
+            // What keeps the model from loading is said by a load without a measurement.
+            Err(error) => {
+                tracing::warn!(%error, "the number of threads was not measured");
+                inference.load(folder, options).await
+            }
+        }
+    }
+
     /// Notes that the model is gone, after a crash.
     pub(crate) fn lost(&self, error: &Error) {
         let mut state = self.state();
@@ -355,9 +381,10 @@ impl Models {
     /// [`Error::LibraryMissing`].
     pub fn load_options(&self) -> Result<LoadOptions> {
         let library: PathBuf = self.0.directories.library()?;
+        let measured = ThreadSpeeds::open(&self.0.directories.machine()).map(|speeds| speeds.best());
         let state = self.state();
         Ok(LoadOptions {
-            threads: Some(state.settings.threads.unwrap_or_else(system::threads)),
+            threads: Some(state.settings.threads.or(measured).unwrap_or_else(system::threads)),
             execution_provider: state.settings.execution_provider,
             cache_window: state.settings.cache_window,
             ..LoadOptions::with_library(library)

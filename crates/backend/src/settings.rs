@@ -82,20 +82,28 @@ impl Settings {
     /// # Errors
     /// [`Error::DataFolder`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let folder = path.parent().unwrap_or(path);
-        let failed = |error: std::io::Error| Error::DataFolder {
-            path: folder.to_path_buf(),
-            full: error.kind() == std::io::ErrorKind::StorageFull,
-            reason: error.to_string(),
-        };
-        let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        write_json(path, self)
     }
+}
+
+/// Writes a file of the data folder: whole and renamed into place, or not at all.
+///
+/// # Errors
+/// [`Error::DataFolder`].
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    let failed = |error: std::io::Error| Error::DataFolder {
+        path: folder.to_path_buf(),
+        full: error.kind() == std::io::ErrorKind::StorageFull,
+        reason: error.to_string(),
+    };
+    let text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(&text).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
 }
 
 /// Makes the data folder and finds out whether it can be written, before anything depends on it.

@@ -1,5 +1,7 @@
 //! What the machine has.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
@@ -7,10 +9,41 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 /// Decoding is bound by memory bandwidth, which more threads than these no longer raise.
 const MOST_THREADS: usize = 8;
 
-/// The threads to use: one for each physical core, at most eight. Two on one core share its arithmetic.
+/// The threads that a model can use: one for each performance core, at most eight. Two on one core share its
+/// arithmetic, and a slow core makes the fast ones wait at the end of every operator.
 pub fn threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
-    System::physical_core_count().unwrap_or(logical).min(logical).clamp(1, MOST_THREADS)
+    let cores = performance_cores(Path::new("/sys/devices")).or_else(|| System::physical_core_count().ok());
+    cores.unwrap_or(logical).min(logical).clamp(1, MOST_THREADS)
+}
+
+/// The performance cores of a machine that has slower ones too, from Linux' files under `devices`: the cores
+/// whose events `cpu_core` counts (Intel), or those with most of the largest `cpu_capacity` (Arm).
+fn performance_cores(devices: &Path) -> Option<usize> {
+    let processors = devices.join("system/cpu");
+    let number = |file: PathBuf| std::fs::read_to_string(file).ok()?.trim().parse::<usize>().ok();
+    if let Ok(list) = std::fs::read_to_string(devices.join("cpu_core/cpus")) {
+        let cores: BTreeSet<usize> = ranges(list.trim())?
+            .into_iter()
+            .map(|cpu| number(processors.join(format!("cpu{cpu}/topology/core_id"))).unwrap_or(cpu))
+            .collect();
+        return Some(cores.len()).filter(|&cores| cores > 0);
+    }
+    let capacities: Vec<usize> =
+        (0..).map_while(|cpu| number(processors.join(format!("cpu{cpu}/cpu_capacity")))).collect();
+    let largest = *capacities.iter().max()?;
+    // A "prime" core is one of the fast ones with a higher clock.
+    Some(capacities.iter().filter(|&&capacity| capacity * 4 >= largest * 3).count())
+}
+
+/// The numbers of a list such as `0-7,12`.
+fn ranges(list: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        numbers.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(numbers)
 }
 
 /// Memory of the machine and of this process, in bytes.
@@ -64,4 +97,49 @@ fn peak_resident() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn slow_cores_do_not_count_and_two_threads_of_one_core_count_once() {
+        let intel = machine(&[
+            ("cpu_core/cpus", "0-3\n"),
+            ("cpu_atom/cpus", "4-7\n"),
+            ("system/cpu/cpu0/topology/core_id", "0\n"),
+            ("system/cpu/cpu1/topology/core_id", "0\n"),
+            ("system/cpu/cpu2/topology/core_id", "4\n"),
+            ("system/cpu/cpu3/topology/core_id", "4\n"),
+        ]);
+        assert_eq!(performance_cores(intel.path()), Some(2));
+        let arm = machine(&[
+            ("system/cpu/cpu0/cpu_capacity", "400\n"),
+            ("system/cpu/cpu1/cpu_capacity", "400\n"),
+            ("system/cpu/cpu2/cpu_capacity", "870\n"),
+            ("system/cpu/cpu3/cpu_capacity", "1024\n"),
+        ]);
+        assert_eq!(performance_cores(arm.path()), Some(2));
+        assert_eq!(performance_cores(machine(&[]).path()), None, "the cores are alike");
+        assert_eq!(performance_cores(machine(&[("cpu_core/cpus", "none")]).path()), None);
+    }
+
+    #[test]
+    fn lists_of_processors_are_numbers_and_ranges() {
+        assert_eq!(ranges("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(ranges("7"), Some(vec![7]));
+        assert_eq!(ranges(""), None);
+        assert_eq!(ranges("0-x"), None);
+    }
 }

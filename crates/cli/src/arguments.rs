@@ -123,7 +123,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIR_OR_ID", help_heading = "Model",
         value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
-    /// The threads inside one operator [default: one for each physical core, at most eight].
+    /// The threads inside one operator [default: one for each performance core, at most eight, or half of
+    /// them where that was measured to be as fast].
     #[arg(long, global = true, value_name = "N", help_heading = "Model", value_parser = threads)]
     threads: Option<usize>,
     /// Where the model runs.

@@ -255,22 +255,27 @@ fn open(
             ScriptedDecoder::new(text.tokenizer.vocabulary_size(), context, move |seen| script.next(seen));
         passes.lock().expect("no script panics while it writes").push(decoder.passes());
         let engine = Engine::new(decoder, text.clone(), options.cache_window);
-        let loaded = LoadedModel {
-            spec: engine.spec().clone(),
-            window: engine.window(),
-            graph: "model.onnx".into(),
-            graph_choice: GraphChoice::Original { why: WhyOriginal::NotPrepared },
-            prepared: None,
-            inputs: 3,
-            runtime_version: None,
-            library: options.library.clone(),
-            plain_template: false,
-            thinking_switch: false,
-            sampling: SuggestedSampling { do_sample: Some(false), ..SuggestedSampling::default() },
-            notices: Vec::new(),
-            load_seconds: 0.5,
-        };
+        let loaded = LoadedModel { load_seconds: 0.5, ..loaded_model(&engine, options) };
         Ok((engine, loaded))
+    }
+}
+
+/// What loading a scripted model tells.
+pub(crate) fn loaded_model(engine: &Engine<ScriptedDecoder>, options: &LoadOptions) -> LoadedModel {
+    LoadedModel {
+        spec: engine.spec().clone(),
+        window: engine.window(),
+        graph: "model.onnx".into(),
+        graph_choice: GraphChoice::Original { why: WhyOriginal::NotPrepared },
+        prepared: None,
+        inputs: 3,
+        runtime_version: None,
+        library: options.library.clone(),
+        plain_template: false,
+        thinking_switch: false,
+        sampling: SuggestedSampling { do_sample: Some(false), ..SuggestedSampling::default() },
+        notices: Vec::new(),
+        load_seconds: 0.0,
     }
 }
 
