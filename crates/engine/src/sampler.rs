@@ -1,8 +1,9 @@
 //! From logits to a token.
 //!
 //! The order is that of the `transformers` library, for which models' recommended settings are written:
-//! penalties, temperature, top-k, top-p, min-p, draw. Nothing here sorts a whole vocabulary: candidates
-//! are selected in part, and only they are ordered.
+//! penalties, temperature, top-k, top-p, min-p, draw. Nothing here sorts or copies a whole vocabulary: one
+//! pass finds the largest logit of each run of 64, most runs hold no candidate, and only candidates are
+//! selected and ordered.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -82,8 +83,16 @@ pub struct Sampler {
     generator: Pcg64Mcg,
     /// Every token of prompt and reply, with how often the reply holds it.
     counts: HashMap<TokenId, u32>,
+    /// The largest logit of each run of [`RUN`].
+    maxima: Vec<f32>,
     candidates: Vec<Candidate>,
 }
+
+/// The logits that share one maximum: few enough to look through, many enough that most are passed over.
+const RUN: usize = 64;
+/// Weights below e^-28 of the largest are nothing: all of a vocabulary of a million would not add up to the
+/// rounding of one f32.
+const LEAST_EXPONENT: f32 = 28.0;
 
 impl Sampler {
     /// A sampler for a reply to `prompt`.
@@ -95,6 +104,7 @@ impl Sampler {
             seed,
             generator: Pcg64Mcg::seed_from_u64(seed),
             counts: prompt.iter().map(|&token| (token, 0)).collect(),
+            maxima: Vec::new(),
             candidates: Vec::new(),
         }
     }
@@ -110,8 +120,12 @@ impl Sampler {
     /// minus infinity.
     pub fn sample(&mut self, logits: &mut [f32]) -> Option<TokenId> {
         self.penalise(logits);
-        let (best, largest) = argmax(logits)?;
-        let token = if self.sampling.temperature == 0.0 { best } else { self.draw(logits, largest) };
+        let largest = survey(logits, &mut self.maxima)?;
+        let token = if self.sampling.temperature == 0.0 {
+            self.first(logits, largest)?
+        } else {
+            self.draw(logits, largest)
+        };
         *self.counts.entry(token).or_insert(0) += 1;
         Some(token)
     }
@@ -135,21 +149,39 @@ impl Sampler {
         }
     }
 
+    /// The first token with this logit.
+    fn first(&self, logits: &[f32], largest: f32) -> Option<TokenId> {
+        let start = self.maxima.iter().position(|&maximum| maximum == largest)? * RUN;
+        let place = logits[start..].iter().position(|&logit| logit == largest)?;
+        Some((start + place) as TokenId)
+    }
+
+    /// Collects the candidates: all logits that weigh anything and may be among the `top_k` largest, which
+    /// are no smaller than the `top_k`-th largest maximum.
+    fn collect(&self, logits: &[f32], largest: f32, candidates: &mut Vec<Candidate>) {
+        let Sampling { temperature, top_k, .. } = self.sampling;
+        let mut floor = largest - LEAST_EXPONENT * temperature;
+        if (1..self.maxima.len()).contains(&top_k) {
+            let mut maxima = self.maxima.clone();
+            let (_, &mut threshold, _) =
+                maxima.select_nth_unstable_by(top_k - 1, |left, right| right.total_cmp(left));
+            floor = floor.max(threshold);
+        }
+        candidates.clear();
+        for (run, (&maximum, values)) in self.maxima.iter().zip(logits.chunks(RUN)).enumerate() {
+            if maximum >= floor {
+                let ids = (run * RUN) as TokenId..;
+                candidates.extend(ids.zip(values.iter().copied()).filter(|&(_, logit)| logit >= floor));
+            }
+        }
+    }
+
     fn draw(&mut self, logits: &[f32], largest: f32) -> TokenId {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
         // Relative to the largest, so that nothing overflows however small the temperature.
         let weight = |logit: f32| ((logit - largest) / temperature).exp();
         let mut candidates = std::mem::take(&mut self.candidates);
-        candidates.clear();
-        // Below this the weight is zero in f32, whatever the other settings.
-        let floor = largest - 104.0 * temperature;
-        candidates.extend(
-            logits
-                .iter()
-                .enumerate()
-                .filter(|&(_, &logit)| logit >= floor)
-                .map(|(id, &logit)| (id as TokenId, logit)),
-        );
+        self.collect(logits, largest, &mut candidates);
         if top_k > 0 && top_k < candidates.len() {
             keep_largest(&mut candidates, top_k);
         }
@@ -176,18 +208,28 @@ impl Sampler {
     }
 }
 
-/// The largest logit and its first index. `None` where one is not a number or plus infinity, or where
-/// there is nothing above minus infinity.
-fn argmax(logits: &[f32]) -> Option<(TokenId, f32)> {
-    let (mut best, mut largest) = (0, f32::NEG_INFINITY);
-    let mut sound = true;
-    for (index, &logit) in logits.iter().enumerate() {
-        sound &= logit < f32::INFINITY;
-        if logit > largest {
-            (best, largest) = (index, logit);
+/// Writes the largest logit of each run into `maxima` and returns the largest of all. `None` where one is not
+/// a number or plus infinity, or where there is nothing above minus infinity.
+fn survey(logits: &[f32], maxima: &mut Vec<f32>) -> Option<f32> {
+    // Several at once, which the processor compares in one instruction.
+    const LANES: usize = 8;
+    let mut sound = [true; LANES];
+    maxima.clear();
+    maxima.extend(logits.chunks(RUN).map(|run| {
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let (wide, rest) = run.as_chunks::<LANES>();
+        let mut see = |lane: usize, logit: f32| {
+            sound[lane] &= logit < f32::INFINITY;
+            largest[lane] = if logit > largest[lane] { logit } else { largest[lane] };
+        };
+        for values in wide {
+            (0..LANES).for_each(|lane| see(lane, values[lane]));
         }
-    }
-    (sound && largest > f32::NEG_INFINITY).then_some((best as TokenId, largest))
+        rest.iter().enumerate().for_each(|(lane, &logit)| see(lane, logit));
+        largest.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }));
+    let largest = maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (sound == [true; LANES] && largest > f32::NEG_INFINITY).then_some(largest)
 }
 
 /// Larger logits first; among equals the smaller token, so that the order never depends on the selection.
