@@ -5,14 +5,15 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::{Decoder, KvBackend, Session, TokenId};
+use engine::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions};
+use engine::{Cancel, Decoder, Forward, KvBackend, Session, TokenId};
 use graph::family::{Family, Products};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape};
 use graph::{Graph, Limits, Weights};
 use proptest::prelude::*;
 use prost::Message;
 use support::fixtures;
-use support::onnx::{difference, feed, greedy, load_graph};
+use support::onnx::{difference, feed, greedy, load_graph, runtime};
 use tempfile::TempDir;
 
 const CONTEXT: usize = 512;
@@ -88,6 +89,47 @@ proptest! {
         for (index, (expected, found)) in passes(&original).iter().zip(&passes(&fused)).enumerate() {
             let found = difference(expected, found);
             prop_assert!(found <= bound, "pass {index} of {family:?}: {found} of the range");
+        }
+    }
+}
+
+/// Whether a graph loads and gives logits.
+fn runs(path: &Path) -> bool {
+    let options = OnnxOptions {
+        threads: 1,
+        execution_provider: ExecutionProviderChoice::Auto,
+        context_length: CONTEXT,
+        kv_backend: None,
+        hints: ContractHints::default(),
+    };
+    let Ok(mut decoder) = OnnxDecoder::load(&runtime(), path, &options) else { return false };
+    let Ok(mut session) = Session::new(&decoder) else { return false };
+    [3, 1, 4].into_iter().all(|count| {
+        let logits = session.feed(&mut decoder, &vec![5; count], &Cancel::new());
+        matches!(logits, Ok(Forward::Logits(logits)) if logits.iter().all(|logit| logit.is_finite()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn damage_that_the_proof_does_not_see_changes_nothing(
+        seed in any::<u64>(),
+        damage in (any::<usize>(), any::<usize>(), any::<u8>()),
+    ) {
+        let family = Family { products: Products::Plain, ..Family::random(seed) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (original, fused) = (folder.path().join("model.onnx"), folder.path().join("fused.onnx"));
+        fs::write(&original, family.damaged(&[damage]).encode_to_vec()).expect("it is written");
+        let graph = Graph::open(&original, &Limits::default()).expect("it is read");
+        let rewritten = attention::run(graph, &ModelShape::default(), CONTEXT);
+        if matches!(rewritten.report, AttentionReport::Replaced(_)) && runs(&original) {
+            rewritten.graph.write(&fused, Weights::Refer).expect("it is written");
+            for (index, (expected, found)) in passes(&original).iter().zip(&passes(&fused)).enumerate() {
+                let found = difference(expected, found);
+                prop_assert!(found <= 1e-4, "pass {index} of {family:?}: {found} of the range");
+            }
         }
     }
 }

@@ -303,37 +303,6 @@ fn the_passes_follow_each_other_in_any_order() {
     assert_eq!(operators(&first), operators(&again(&last.graph)));
 }
 
-/// A graph of the family with a few things in the wrong place.
-fn damaged(family: &Family, damages: &[(usize, usize, u8)]) -> ModelProto {
-    let mut model = family.model();
-    let graph = model.graph.as_mut().expect("a graph");
-    for &(one, other, kind) in damages {
-        let count = graph.node.len();
-        let (one, other) = (one % count, other % count);
-        match kind % 5 {
-            0 => graph.node[one].op_type = graph.node[other].op_type.clone(),
-            1 => {
-                let value = graph.node[other].output[0].clone();
-                if let Some(input) = graph.node[one].input.last_mut() {
-                    *input = value;
-                }
-            }
-            2 => graph.node[one].input.reverse(),
-            3 => graph.node[one].attribute = graph.node[other].attribute.clone(),
-            _ => {
-                let numbers = [i64::MIN, -1, 0, 2, i64::MAX];
-                let held = graph.node[one].attribute.iter_mut().find_map(|given| given.t.as_mut());
-                if let Some(raw) = held.and_then(|tensor| tensor.raw_data.as_mut())
-                    && let Some(start) = raw.first_chunk_mut()
-                {
-                    *start = numbers[other % numbers.len()].to_le_bytes();
-                }
-            }
-        }
-    }
-    model
-}
-
 fn families() -> impl Strategy<Value = Family> {
     any::<u64>().prop_map(Family::random)
 }
@@ -359,7 +328,7 @@ proptest! {
         family in families(),
         damages in prop::collection::vec(any::<(usize, usize, u8)>(), 1..4),
     ) {
-        let graph = read(&damaged(&family, &damages));
+        let graph = read(&family.damaged(&damages));
         let before = bytes_of(&graph);
         let rewritten = attention::run(graph, &ModelShape::default(), ROWS);
         if let AttentionReport::Refused(_) = rewritten.report {

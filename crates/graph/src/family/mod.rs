@@ -205,6 +205,37 @@ impl Family {
         self.finish(writer)
     }
 
+    /// The decoder with a few things in the wrong place, each a node, another and a kind of damage.
+    pub fn damaged(&self, damages: &[(usize, usize, u8)]) -> ModelProto {
+        let mut model = self.model();
+        let Some(graph) = model.graph.as_mut() else { return model };
+        for &(one, other, kind) in damages {
+            let count = graph.node.len();
+            let (one, other) = (one % count, other % count);
+            match kind % 5 {
+                0 => graph.node[one].op_type = graph.node[other].op_type.clone(),
+                1 => {
+                    let value = graph.node[other].output[0].clone();
+                    if let Some(input) = graph.node[one].input.last_mut() {
+                        *input = value;
+                    }
+                }
+                2 => graph.node[one].input.reverse(),
+                3 => graph.node[one].attribute = graph.node[other].attribute.clone(),
+                _ => {
+                    let numbers = [i64::MIN, -1, 0, 1, 2, 3, i64::MAX];
+                    let held = graph.node[one].attribute.iter_mut().find_map(|given| given.t.as_mut());
+                    if let Some(raw) = held.and_then(|tensor| tensor.raw_data.as_mut())
+                        && let Some(start) = raw.first_chunk_mut()
+                    {
+                        *start = numbers[other % numbers.len()].to_le_bytes();
+                    }
+                }
+            }
+        }
+        model
+    }
+
     fn layer(&self, writer: &mut Writer, layer: usize, state: &str, common: &Common) -> String {
         let name = format!("model.layers.{layer}");
         let normed = self.norm(writer, &format!("{name}.input_layernorm"), state, self.hidden);
