@@ -53,6 +53,14 @@ pub struct ModelConfig {
     pub hidden_size: Option<usize>,
     /// Rows of the feed-forward matrices.
     pub intermediate_size: Option<usize>,
+    /// The base of the rotary angles, where nothing scales them.
+    pub rope_theta: Option<f32>,
+    /// The share of a head that is rotated.
+    pub partial_rotary_factor: Option<f32>,
+    /// How many tokens some layers attend to, where the model makes use of it.
+    pub sliding_window: Option<usize>,
+    /// The bound of the attention scores.
+    pub attention_softcap: Option<f32>,
     /// Whether embedding and output matrix are one.
     pub tied_embeddings: Option<bool>,
     /// Rows of the embedding; exporters may pad it beyond the tokenizer's vocabulary.
@@ -121,6 +129,7 @@ impl ModelConfig {
                 self.intermediate_size.or(place.count("intermediate_size", LARGEST_HIDDEN_SIZE)?);
             self.tied_embeddings = self.tied_embeddings.or(place.boolean("tie_word_embeddings")?);
             self.vocabulary_size = self.vocabulary_size.or(place.count("vocab_size", LARGEST_VOCABULARY)?);
+            self.take_attention(&place)?;
             self.limit_context(place.length("max_position_embeddings", LONGEST_CONTEXT)?);
             self.stop_ids.extend(place.ids("eos_token_id")?);
             self.take_sampling(&place)?;
@@ -155,6 +164,34 @@ impl ModelConfig {
         let embeddings = if self.tied_embeddings.unwrap_or(false) { 1 } else { 2 };
         let vocabulary = embeddings * wide(self.vocabulary_size?) * hidden;
         Some(vocabulary + wide(self.layers?) * (attention + feed_forward))
+    }
+
+    /// What rewrites of the attention are compared with.
+    fn take_attention(&mut self, place: &JsonFile) -> Result<()> {
+        // Newer files keep everything about the rotation in one object.
+        let rotation = place.object("rope_parameters")?;
+        let scaling = place.object("rope_scaling")?;
+        let is_scaled = |place: &JsonFile| -> Result<bool> {
+            let kind = place.string("rope_type")?.or(place.string("type")?);
+            Ok(kind.is_some_and(|kind| kind != "default"))
+        };
+        let scaled = [&rotation, &scaling].into_iter().flatten().map(is_scaled);
+        if !scaled.collect::<Result<Vec<bool>>>()?.contains(&true) {
+            for place in rotation.iter().chain([place]) {
+                self.rope_theta = self.rope_theta.or(place.number_within("rope_theta", 1.0..=1e12)?);
+            }
+        }
+        for place in rotation.iter().chain([place]) {
+            let factor = place.number_within("partial_rotary_factor", 0.0..=1.0)?;
+            self.partial_rotary_factor = self.partial_rotary_factor.or(factor);
+        }
+        if place.boolean("use_sliding_window")? != Some(false) {
+            let window = place.length("sliding_window", LONGEST_CONTEXT)?;
+            self.sliding_window = self.sliding_window.or(window);
+        }
+        let softcap = place.number_within("attn_logit_softcapping", 0.0..=1e9)?;
+        self.attention_softcap = self.attention_softcap.or(softcap);
+        Ok(())
     }
 
     fn take_generation(&mut self, file: &JsonFile) -> Result<()> {

@@ -50,6 +50,24 @@ fn published_files_are_read_with_their_quirks() {
 }
 
 #[test]
+fn the_attention_is_described_in_old_and_new_words() {
+    let of = |text: &str| {
+        let config = read("config.json", text).unwrap();
+        (config.rope_theta, config.partial_rotary_factor, config.sliding_window, config.attention_softcap)
+    };
+    let qwen = r#"{"rope_theta": 1000000.0, "rope_scaling": null, "sliding_window": 32768, "use_sliding_window": false}"#;
+    assert_eq!(of(qwen), (Some(1e6), None, None, None));
+    let llama = r#"{"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}"#;
+    assert_eq!(of(llama).0, None, "its angles are scaled, so the base alone says nothing");
+    let newer =
+        r#"{"rope_parameters": {"rope_type": "default", "rope_theta": 10000, "partial_rotary_factor": 0.5}}"#;
+    assert_eq!(of(newer), (Some(1e4), Some(0.5), None, None));
+    let gemma = r#"{"sliding_window": 4096, "attn_logit_softcapping": 50.0}"#;
+    assert_eq!(of(gemma), (None, None, Some(4096), Some(50.0)));
+    assert!(read("config.json", r#"{"rope_theta": "large"}"#).is_err());
+}
+
+#[test]
 fn numbers_tokens_and_lists_are_taken_in_every_form() {
     let config =
         read("generation_config.json", r#"{"eos_token_id": 7, "temperature": 0.6, "top_k": 20.0}"#).unwrap();

@@ -11,8 +11,8 @@ use engine::onnx::{OnnxDecoder, SelfTestErrors};
 use engine::prepare::passes::{self, Change, Facts, Numbers, Pass, Step};
 use engine::prepare::{GraphToRun, Key, PassResult, Verdict, prepare, prepare_with};
 use engine::{
-    Cancel, Engine, Error, Failure, FailureKind, GraphChoice, LoadOptions, LoadedModel, ModelConfig,
-    Preparation, PrepareOptions, PrepareStep, Prepared, WhyOriginal,
+    Cancel, Engine, Error, Failure, FailureKind, GraphChoice, KvBackend, LoadOptions, LoadedModel,
+    ModelConfig, Preparation, PrepareOptions, PrepareStep, Prepared, WhyOriginal,
 };
 use graph::{Graph, Limits, Weights};
 use serde_json::{Value, json};
@@ -97,6 +97,11 @@ fn exchanged(mut graph: Graph, from: &str, to: &str) -> Step {
     made(graph)
 }
 
+/// A pass of the real list.
+fn named(name: &str) -> Pass {
+    *passes::ALL.iter().find(|pass| pass.name == name).expect("it is in the list")
+}
+
 const HARMLESS: Pass = pass("harmless", |mut graph, _| {
     graph.edit_model().producer_name = Some("the tests".to_owned());
     made(graph)
@@ -138,7 +143,7 @@ const SLIGHTLY_WRONG: Pass = pass("slightly wrong", |mut graph, _| {
 #[test]
 fn right_passes_are_accepted_and_others_leave_no_trace_in_the_result() {
     let folder = copy_of(&tiny());
-    let passes = [WRONG, HARMLESS, SLIGHTLY_WRONG, UNKNOWN, NOTHING, HOSTILE, REFUSED, passes::ALL[1]];
+    let passes = [WRONG, HARMLESS, SLIGHTLY_WRONG, UNKNOWN, NOTHING, HOSTILE, REFUSED, named("last_token")];
     let before = names(folder.path());
     let prepared = prepared_by(&passes, folder.path());
     let verdict = |name: &str| {
@@ -342,6 +347,36 @@ fn a_damaged_prepared_graph_costs_a_notice_and_never_the_model() {
 }
 
 #[test]
+fn joined_weights_belong_to_the_result_and_are_gone_with_it() {
+    let Some(fixtures) = fixtures() else { return };
+    let folder = copy_of(&fixtures.join("models/gqa-q4"));
+    let before = names(folder.path());
+    prepared(folder.path());
+    let first = folder.path().join("model.hearth.onnx_data");
+    assert!(first.exists(), "{:?}", names(folder.path()));
+    // While they are in use, others get another name; the old ones go when nothing refers to them.
+    let anew = PrepareOptions { force: true, ..options() };
+    done(prepare(folder.path(), &anew, &Cancel::new(), &mut |_| {}));
+    let second = folder.path().join("model.hearth-2.onnx_data");
+    assert!(!first.exists() && second.exists(), "{:?}", names(folder.path()));
+    assert_eq!(open(folder.path()).graph_choice, GraphChoice::Prepared);
+    let cancel = Cancel::new();
+    let files = contents(folder.path());
+    let ended = prepare(folder.path(), &anew, &cancel, &mut |progress| {
+        if progress.step == PrepareStep::Measuring {
+            cancel.cancel();
+        }
+    });
+    assert_eq!(ended.expect("it ends"), Preparation::Cancelled);
+    assert_eq!(contents(folder.path()), files, "the result of the first one stays in use");
+    fs::write(&second, b"damaged").expect("written");
+    assert!(matches!(why(&open(folder.path())), WhyOriginal::Unusable { .. }));
+    let none = PrepareOptions { least_speedup: 1e6, ..options() };
+    done(prepare(folder.path(), &none, &Cancel::new(), &mut |_| {}));
+    assert_eq!(names(folder.path()).len(), before.len() + 1, "{:?}", names(folder.path()));
+}
+
+#[test]
 fn a_cancelled_preparation_leaves_the_folder_as_it_was_wherever_it_is() {
     let folder = copy_of(&tiny());
     let before = contents(folder.path());
@@ -436,39 +471,57 @@ fn a_machine_that_fails_the_self_test_keeps_its_products_as_they_are() {
     let path = fixtures.join("models/concat-q4/model.onnx");
     let config = ModelConfig::default();
     let change = |symmetric, zero_points| {
-        let facts = Facts { config: &config, self_test: SelfTestErrors { symmetric, zero_points } };
-        (passes::ALL[0].run)(Graph::open(&path, &Limits::default()).expect("a graph"), &facts).change
+        let facts =
+            Facts { config: &config, self_test: SelfTestErrors { symmetric, zero_points }, data_file: "x" };
+        (named("accuracy").run)(Graph::open(&path, &Limits::default()).expect("a graph"), &facts).change
     };
     let Change::Refused(reason) = change(0.46, 0.46) else { panic!("wrong kernels are left alone") };
     assert!(reason.contains("46.00 %"), "{reason}");
     assert!(matches!(change(0.01, 0.46), Change::Made(_)), "none of its products has zero points");
 }
 
-/// What a real model is made of, by the passes that changed it.
-fn accepted(prepared: &Prepared) -> Vec<&str> {
-    let is_accepted = |result: &&PassResult| matches!(result.verdict, Verdict::Accepted(_));
-    prepared.passes.iter().filter(is_accepted).map(|result| result.name.as_str()).collect()
-}
+/// What each form of the fixtures is made of, by the passes that change it. The embedding of so small a
+/// model is rounded so much that its numbers may decide either way.
+const PASSES: [(&str, &[&str]); 10] = [
+    ("concat-bare", &["last_token", "norm", "hidden_state"]),
+    ("concat-f16", &["last_token", "hidden_state"]),
+    ("concat-f32", &["last_token", "norm", "hidden_state"]),
+    ("concat-int8", &["last_token", "norm", "hidden_state"]),
+    ("concat-q4", &["last_token", "norm", "accuracy", "hidden_state", "pack"]),
+    ("concat16-f32", &["last_token", "attention", "norm", "hidden_state"]),
+    ("concat16-q4", &["last_token", "attention", "norm", "accuracy", "hidden_state", "pack"]),
+    ("gqa-f32", &["last_token", "hidden_state"]),
+    ("gqa-q4", &["last_token", "hidden_state", "pack"]),
+    ("gqa-q4-pruned", &["hidden_state", "pack"]),
+];
 
 #[test]
 fn every_form_of_a_real_model_is_prepared_or_says_why_not_and_runs() {
     let Some(fixtures) = fixtures() else { return };
-    for model in fs::read_dir(fixtures.join("models")).expect("the fixtures are there") {
-        let source = model.expect("an entry").path();
-        let name = source.file_name().expect("a name").to_string_lossy().into_owned();
+    for (name, expected) in PASSES {
+        let source = fixtures.join("models").join(name);
         let folder = copy_of(&source);
         let prepared = prepared(folder.path());
+        let mut accepted = Vec::new();
         for PassResult { name: pass, did, verdict, .. } in &prepared.passes {
-            let is_explained =
-                !did.is_empty() && !matches!(verdict, Verdict::Failed(_) | Verdict::Rejected(_));
-            assert!(is_explained, "{name}: {pass}: {did}: {verdict}");
+            println!("{name}: {pass}: {did}: {verdict}");
+            assert!(!did.is_empty() && !matches!(verdict, Verdict::Failed(_)), "{name}: {pass}: {verdict}");
+            if pass == "embedding" {
+                continue;
+            }
+            assert!(!matches!(verdict, Verdict::Rejected(_)), "{name}: {pass}: {verdict}");
+            if matches!(verdict, Verdict::Accepted(_)) {
+                accepted.push(pass.as_str());
+            }
         }
+        assert_eq!(accepted, expected, "{name}");
         let loaded = open(folder.path());
-        let changed = !accepted(&prepared).is_empty();
-        assert_eq!(loaded.graph_choice == GraphChoice::Prepared, changed, "{name}: {}", prepared.run);
-        assert_eq!(accepted(&prepared).contains(&"last_token"), name != "gqa-q4-pruned", "{name}");
-        let is_unset = matches!(name.as_str(), "concat-q4" | "concat16-q4");
-        assert_eq!(accepted(&prepared).contains(&"accuracy"), is_unset, "{name}");
+        assert_eq!(loaded.graph_choice, GraphChoice::Prepared, "{name}: {}", prepared.run);
+        if accepted.contains(&"attention") {
+            assert_eq!(loaded.spec.kv_backend, KvBackend::SharedBuffer, "{name}");
+        }
+        let record_has_data = matches!(&prepared.run, GraphToRun::Prepared(graph) if !graph.data.is_empty());
+        assert_eq!(record_has_data, accepted.contains(&"pack"), "{name}: joined weights have a file");
         if !name.ends_with("f32") {
             continue;
         }

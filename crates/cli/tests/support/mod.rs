@@ -114,11 +114,6 @@ pub(crate) fn ember() -> PathBuf {
     workspace().join("models/ember")
 }
 
-/// The tiny sibling of the built-in model.
-pub(crate) fn tiny() -> PathBuf {
-    workspace().join("crates/engine/tests/data/tiny")
-}
-
 /// A copy of a model folder that a test may damage. It has the name of the original.
 pub(crate) fn copy_of(model: &Path) -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().expect("a folder for the copy");

@@ -4,9 +4,10 @@ use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use graph::{Limits, preflight};
 use sha2::{Digest, Sha256};
 
-use super::record::{FileStamp, Prepared, PreparedGraph};
+use super::record::{self, FileStamp, Prepared, PreparedGraph};
 use crate::{Error, Result};
 
 /// Everything that is not finished has a name that begins with this.
@@ -35,6 +36,19 @@ impl Names {
     /// The prepared graph: `model.hearth.onnx` beside `model.onnx`.
     pub(super) fn prepared(&self) -> PathBuf {
         self.original.with_extension("hearth.onnx")
+    }
+
+    /// The names that a file of weights may have: while a new one is made, the old one is in use.
+    fn data(&self) -> [String; 2] {
+        ["hearth.onnx_data", "hearth-2.onnx_data"]
+            .map(|extension| file_name(&self.original.with_extension(extension)))
+    }
+
+    /// A name for a file of weights that no finished preparation uses.
+    pub(super) fn free_data(&self) -> String {
+        let used = record::data_of(self);
+        let [one, other] = self.data();
+        if used.contains(&one) { other } else { one }
     }
 
     /// A file beside the original.
@@ -81,10 +95,18 @@ impl Names {
         }
     }
 
+    /// Everything that belongs to a preparation and to no record.
     fn unfinished(&self) -> impl Iterator<Item = PathBuf> {
         let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
-        let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED));
-        named.map(|entry| entry.path())
+        let (data, used) = (self.data(), record::data_of(self));
+        let is_unfinished = move |name: &str| {
+            // A file of weights that is being written has a name that goes on.
+            let is_data = data.iter().any(|data| name.strip_prefix(data.as_str()).is_some_and(is_part));
+            name.starts_with(UNFINISHED) || is_data && !used.iter().any(|used| used == name)
+        };
+        entries
+            .filter(move |entry| is_unfinished(&entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path())
     }
 
     /// Removes everything unfinished, the lock at the end of a preparation only.
@@ -103,7 +125,11 @@ impl Names {
         let failed = |source| Error::FileUnwritable { path: path.clone(), source };
         fs::rename(&candidate.0, &path).map_err(failed)?;
         let sha256 = sha256(&path).map_err(failed)?;
-        Ok(PreparedGraph { file: file_name(&path), sha256, data: Vec::new() })
+        let own = self.data();
+        let report = preflight::check(&path, &Limits::default())?;
+        let data = report.files.iter().filter(|file| own.contains(file));
+        let data = data.map(|file| stamp(&self.beside(file))).collect::<std::io::Result<_>>();
+        Ok(PreparedGraph { file: file_name(&path), sha256, data: data.map_err(failed)? })
     }
 
     /// Removes the result of an earlier preparation. The record goes first: it never names what is not there.
@@ -135,6 +161,11 @@ impl Names {
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&part, &path).map_err(failed)
     }
+}
+
+/// Whether what follows the name of a file of weights is nothing, or marks it as unfinished.
+fn is_part(rest: &str) -> bool {
+    rest.is_empty() || rest == ".part"
 }
 
 /// Held while a model is prepared. Dropped, it takes everything unfinished away, itself included.

@@ -187,7 +187,8 @@ impl Work<'_> {
         // Stamped before it is read: what changes afterwards makes the result void.
         let key = Key::now(folder, graph, &report.files, self.passes, self.runtime, self.onnx.threads)?;
         let self_test = self.runtime.self_test();
-        let facts = Facts { config: self.config, self_test };
+        let data_file = self.names.free_data();
+        let facts = Facts { config: self.config, self_test, data_file: &data_file };
         let source = Graph::open(original, &Limits::default())?;
         let mut decoder = OnnxDecoder::load(self.runtime, original, &self.onnx)?;
         let schedule = Schedule::new(&decoder);

@@ -252,6 +252,14 @@ fn read(names: &Names) -> Result<Prepared, WhyOriginal> {
     }
 }
 
+/// The files of weights that the graph of a record has of its own, whether the record holds or not.
+pub(super) fn data_of(names: &Names) -> Vec<String> {
+    match read(names).map(|prepared| prepared.run) {
+        Ok(GraphToRun::Prepared(graph)) => graph.data.into_iter().map(|file| file.name).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Whether the prepared graph is what was written. Its weights are mostly those of the original.
 fn check(graph: &PreparedGraph, names: &Names) -> Result<(), String> {
     let path = names.prepared();
