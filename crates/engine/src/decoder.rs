@@ -1,7 +1,10 @@
 //! The seam between generating and computing: one forward pass, and the memory that it extends.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use crate::kv_block::{Import, KvBlock, KvLayout};
 use crate::{Cancel, Result, TokenId};
 
 /// A model that turns tokens into logits. All of its memory is in the cache, so one decoder serves any
@@ -15,6 +18,20 @@ pub trait Decoder {
 
     /// An empty cache.
     fn new_cache(&self) -> Result<Self::Cache>;
+
+    /// How rows of its caches lie in blocks.
+    fn kv_layout(&self) -> &KvLayout;
+
+    /// A cache of the rows that `blocks` bring, which follow each other from row 0 on and are `rows` at
+    /// most: all of them or, where one does not fit, none. They come one at a time, so that a long
+    /// conversation lies in memory once. Where there are fewer, the cache ends behind the last.
+    ///
+    /// What was imported answers bit for bit as the cache that was exported.
+    fn import_cache(
+        &self,
+        rows: usize,
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<Self::Cache>>;
 
     /// Runs `tokens` (one or more) behind what `cache` holds and appends their rows to it.
     ///
@@ -94,6 +111,10 @@ pub trait KvCache {
 
     /// The memory held, in bytes, room for growth included.
     fn bytes(&self) -> usize;
+
+    /// The bytes of `rows` as [`Decoder::kv_layout`] says; `None` where the cache cannot be cut there or
+    /// does not have them.
+    fn export(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>>;
 }
 
 /// How keys and values are kept between two forward passes.

@@ -1,25 +1,29 @@
 //! The engine: one request becomes events and a finish.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::embed::Embedder;
+use crate::kv_block::{Import, KV_BLOCK, KvBlock};
 use crate::request::{Finish, FinishReason, Progress, Request, Usage};
+use crate::session::Session;
+use crate::sessions::{Kept, SessionId, Sessions, Taken};
 use crate::speculation::{MOST_DRAFTED, Speculation, look_up};
 use crate::{
     Cancel, Decoder, EmbedRequest, Embedded, Error, Forward, Message, ModelSpec, ModelText, Piece,
-    RenderOptions, Result, Sampler, Session, TextStream, TokenId, prompt_tokens, starts_thinking,
+    RenderOptions, Result, Sampler, TextStream, TokenId, prompt_tokens, starts_thinking,
 };
 
 /// The tokens of one prefill pass. Larger ones are no faster and answer a stop later; full logits of this
 /// many rows over 150,000 tokens take 154 MB already.
-pub const PREFILL_CHUNK: usize = 256;
+pub const PREFILL_CHUNK: usize = KV_BLOCK;
 
-/// A loaded model with the session that it keeps. One reply at a time, as `&mut self` says.
+/// A loaded model with the sessions that it keeps. One reply at a time, as `&mut self` says.
 pub struct Engine<D: Decoder> {
     decoder: D,
     text: ModelText,
     window: usize,
-    session: Option<Session<D>>,
+    sessions: Sessions<D>,
     embedder: Embedder<D>,
 }
 
@@ -36,7 +40,7 @@ impl<D: Decoder> Engine<D> {
     pub fn new(decoder: D, text: ModelText, cache_window: Option<usize>) -> Self {
         let most = decoder.spec().context_length;
         let window = cache_window.map_or(most, |window| window.clamp(1, most));
-        Self { decoder, text, window, session: None, embedder: Embedder::default() }
+        Self { decoder, text, window, sessions: Sessions::new(0), embedder: Embedder::default() }
     }
 
     /// The prompt of a conversation, ending where the reply begins.
@@ -70,19 +74,24 @@ impl<D: Decoder> Engine<D> {
         self.window
     }
 
-    /// The tokens in the KV cache.
+    /// The tokens in the KV cache of the session used last.
     pub fn seen(&self) -> &[TokenId] {
-        self.session.as_ref().map_or(&[], Session::seen)
+        self.sessions.last().map_or(&[], |kept| kept.session.seen())
     }
 
-    /// The memory of the KV cache in bytes.
+    /// The memory of all KV caches in bytes.
     pub fn kv_bytes(&self) -> usize {
-        self.session.as_ref().map_or(0, Session::bytes)
+        self.sessions.bytes()
+    }
+
+    /// Keeps as many sessions as fit into `bytes`, and always the one used last.
+    pub fn set_kv_budget(&mut self, bytes: usize) {
+        self.sessions.set_budget(bytes);
     }
 
     /// Forgets everything that was read. The next prompt is read from its beginning.
     pub fn forget(&mut self) {
-        self.session = None;
+        self.sessions.clear();
         self.embedder.reset();
     }
 
@@ -92,6 +101,47 @@ impl<D: Decoder> Engine<D> {
     /// As [`Embedder::embed`].
     pub fn embed(&mut self, request: &EmbedRequest, cancel: &Cancel) -> Result<Embedded> {
         self.embedder.embed(&mut self.decoder, &self.text.tokenizer, self.window, request, cancel)
+    }
+
+    /// How many tokens of `prompt` a session holds.
+    pub fn warm_tokens(&self, prompt: &[TokenId]) -> usize {
+        self.sessions.shared_with(prompt)
+    }
+
+    /// The session used last.
+    pub fn last_session(&self) -> Option<SessionId> {
+        self.sessions.last().map(|kept| kept.id)
+    }
+
+    /// The tokens of a session, while it lives.
+    pub fn session_tokens(&self, id: SessionId) -> Option<&[TokenId]> {
+        self.sessions.find(id).map(Session::seen)
+    }
+
+    /// Frees one session; returns its bytes.
+    pub fn forget_session(&mut self, id: SessionId) -> usize {
+        self.sessions.remove(id)
+    }
+
+    /// Rows of a session as a block; `None` where the session has gone or does not have them.
+    ///
+    /// # Errors
+    /// [`Error::Run`].
+    pub fn export_block(&self, id: SessionId, rows: Range<usize>) -> Result<Option<KvBlock>> {
+        self.sessions.find(id).map_or(Ok(None), |session| session.export(&self.decoder, rows))
+    }
+
+    /// Makes a session of `blocks`, at most `rows` rows from the first token on, as if their tokens had been
+    /// read: all that come, or none where one does not fit. Returns its rows.
+    ///
+    /// # Errors
+    /// [`Error::Run`], as where memory runs out.
+    pub fn restore(
+        &mut self,
+        rows: usize,
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<usize>> {
+        self.sessions.restore(&self.decoder, rows, blocks)
     }
 
     /// Generates one reply: keeps what the KV cache shares with the prompt, reads the rest in chunks, and
@@ -112,20 +162,18 @@ impl<D: Decoder> Engine<D> {
     ) -> Result<Finish> {
         self.check(request)?;
         let started = Instant::now();
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => Session::new(&self.decoder)?,
-        };
-        let reused = session.rewind_to(&request.prompt)?;
-        let mut reply = Reply::new(self, request, reused, started)?;
-        // An error leaves `self.session` empty: a cache in doubt costs time, never truth.
+        let Taken { kept: Kept { id, mut session }, limit } =
+            self.sessions.take(&self.decoder, &request.prompt)?;
+        let mut reply = Reply::new(self, request, session.seen().len(), started)?;
+        reply.usage.reuse_limit = limit;
+        // After an error the session is not put back: a cache in doubt costs time, never truth.
         reply.read_prompt(self, &mut session, cancel, on_progress)?;
         while reply.reason.is_none() {
             reply.decode_next(self, &mut session, cancel, on_progress)?;
         }
-        self.session = Some(session);
+        self.sessions.put_back(Kept { id, session });
         let finish = reply.finish(on_progress);
-        let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds } =
+        let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds, .. } =
             finish.usage;
         let Finish { drafted_tokens, accepted_tokens, .. } = finish;
         tracing::info!(reason = ?finish.reason, prompt_tokens, reused_tokens, new_tokens, drafted_tokens,

@@ -7,6 +7,9 @@
 //!   where checking several at once was measured to pay; the reply is the same.
 //! - [`Decoder`] and [`KvCache`] are the seam: `onnx` implements them with ONNX Runtime, `scripted` with
 //!   replies that a test writes.
+//! - [`KvBlock`] is rows of a KV cache as plain data: what leaves a session by [`Engine::export_block`] comes
+//!   back by [`Engine::restore`] and answers bit for bit as before. `sessions` keeps several conversations warm
+//!   and copies what two of them share.
 //! - `onnx` lets the preflight of `graph` pass or refuse a file before it opens a session, reads the graph's
 //!   contract from the session's metadata, chooses one of two KV back-ends, and makes the forward pass.
 //!   Nothing else names the runtime.
@@ -21,6 +24,7 @@
 //! - No graph reaches ONNX Runtime that the preflight did not pass.
 //! - A rewritten graph runs only where its numbers were compared with the original's, it was the faster one
 //!   here, and nothing changed since. What is wrong with it costs speed, never the model.
+//! - Rows are imported whole or not at all: a block that does not fit is an outcome, and the prompt is read.
 //! - At least one token of a prompt is run. Everything that was seen before is not.
 //! - The engine starts no thread and knows no conversation. After a model was opened it reads no file.
 //! - Requests and answers are plain serialisable data.
@@ -31,6 +35,7 @@ mod decoder;
 mod embed;
 mod engine;
 mod error;
+mod kv_block;
 mod message;
 mod model;
 pub mod onnx;
@@ -41,6 +46,7 @@ mod sampler;
 #[cfg(feature = "test-support")]
 pub mod scripted;
 mod session;
+mod sessions;
 mod speculation;
 mod template;
 mod text;
@@ -52,15 +58,17 @@ pub use decoder::{Decoder, DraftCost, ExecutionProvider, Forward, KvBackend, KvC
 pub use embed::{EmbedContext, EmbedRequest, Embedded, Embedder, Embedding, EmbeddingSource};
 pub use engine::{Engine, PREFILL_CHUNK};
 pub use error::{Error, Failure, FailureKind, Result};
+pub use kv_block::{Import, KV_BLOCK, KvBlock, KvElement, KvLayout, KvRefusal, KvTensor};
 pub use message::{Message, Role, TokenId};
 pub use model::{LoadOptions, LoadedModel, ModelText, find_graph};
 pub use prepare::{
     GraphChoice, Preparation, PrepareOptions, PrepareProgress, PrepareStep, Prepared, WhyOriginal,
 };
 pub use prompt::{prompt_tokens, starts_thinking};
-pub use request::{Finish, FinishReason, Progress, Request, Usage};
+pub use request::{Finish, FinishReason, Progress, Request, ReuseLimit, Usage};
 pub use sampler::{Sampler, Sampling};
 pub use session::Session;
+pub use sessions::SessionId;
 pub use speculation::MOST_DRAFTED;
 pub use template::{ChatTemplate, Clock, RenderOptions, TemplateTraits};
 pub use text::{Piece, TextStream};

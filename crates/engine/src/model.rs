@@ -59,6 +59,8 @@ pub struct LoadedModel {
     pub graph_choice: GraphChoice,
     /// What came of preparing the model, where it holds for this machine.
     pub prepared: Option<Box<Prepared>>,
+    /// The files that hold its weights, beside the graph.
+    pub weight_files: Vec<String>,
     /// The inputs that the graph is fed.
     pub inputs: usize,
     /// The release of the ONNX Runtime library, where it names it.
@@ -128,6 +130,7 @@ impl Engine<OnnxDecoder> {
         let inputs = decoder.contract().input_count();
         let (plain_template, thinking_switch) =
             (text.template.is_plain(), text.template.traits().thinking_switch);
+        let weight_files = decoder.weight_files().to_vec();
         let engine = Self::new(decoder, text, options.cache_window);
         let loaded = LoadedModel {
             spec: engine.spec().clone(),
@@ -135,6 +138,7 @@ impl Engine<OnnxDecoder> {
             graph: choice.graph,
             graph_choice: choice.choice,
             prepared: choice.prepared.map(Box::new),
+            weight_files,
             inputs,
             runtime_version: runtime.version().map(str::to_owned),
             library: runtime.library().to_path_buf(),

@@ -56,12 +56,32 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Those of them that the KV cache held already.
     pub reused_tokens: usize,
+    /// Those of the reused ones that came back from disk.
+    pub restored_tokens: usize,
+    /// Why no more were reused; `None` where all that was ever read of the prompt was.
+    pub reuse_limit: Option<ReuseLimit>,
     /// Tokens generated, the end of turn included.
     pub new_tokens: usize,
     /// From the request to the first token's choice.
     pub prefill_seconds: f64,
     /// From the first token's choice to the end.
     pub decode_seconds: f64,
+}
+
+/// Why a prompt was not reused further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum ReuseLimit {
+    /// Nothing was kept.
+    NothingKept,
+    /// What was kept goes on otherwise from this token of the prompt on.
+    DiffersAt { token: usize },
+    /// More was kept once, and gave way to others.
+    Evicted,
+    /// A kept block was damaged, and was destroyed.
+    BlockDamaged,
+    /// What was kept was computed by another model, or by this one in another way.
+    OtherModel,
 }
 
 /// A finished reply.

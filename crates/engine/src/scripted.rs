@@ -1,10 +1,11 @@
 //! A decoder whose replies are written in the test: the second implementation of the seam.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    Cancel, Decoder, DraftCost, Error, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec, Result,
-    TokenId,
+    Cancel, Decoder, DraftCost, Error, ExecutionProvider, Forward, Import, KvBackend, KvBlock, KvCache,
+    KvElement, KvLayout, KvRefusal, KvTensor, ModelSpec, Result, TokenId,
 };
 
 /// What the script says of the token behind those seen so far.
@@ -27,6 +28,7 @@ type Script = Arc<dyn Fn(&[TokenId]) -> Scripted + Send + Sync>;
 /// A decoder that follows a script and counts its work.
 pub struct ScriptedDecoder {
     spec: ModelSpec,
+    kv_layout: KvLayout,
     script: Script,
     passes: Arc<Mutex<Vec<usize>>>,
     logits: Vec<f32>,
@@ -51,7 +53,16 @@ impl ScriptedDecoder {
             execution_provider: ExecutionProvider::Cpu,
             threads: 1,
         };
-        Self { spec, script: Arc::new(script), passes: Arc::default(), logits: Vec::new(), draft_cost: None }
+        // The bits of a token take the place of one number.
+        let row = KvTensor { heads: 1, head_size: 1, element: KvElement::F32 };
+        Self {
+            spec,
+            kv_layout: KvLayout { tensors: vec![row] },
+            script: Arc::new(script),
+            passes: Arc::default(),
+            logits: Vec::new(),
+            draft_cost: None,
+        }
     }
 
     /// The same decoder, which also gives the logits of several tokens for this cost.
@@ -148,6 +159,11 @@ impl KvCache for ScriptedCache {
     fn bytes(&self) -> usize {
         size_of_val(self.0.as_slice())
     }
+
+    fn export(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
+        let rows = self.0.get(rows).filter(|rows| !rows.is_empty());
+        Ok(rows.map(|rows| rows.iter().flat_map(|token| token.to_le_bytes()).collect()))
+    }
 }
 
 impl Decoder for ScriptedDecoder {
@@ -159,6 +175,31 @@ impl Decoder for ScriptedDecoder {
 
     fn new_cache(&self) -> Result<ScriptedCache> {
         Ok(ScriptedCache::default())
+    }
+
+    fn kv_layout(&self) -> &KvLayout {
+        &self.kv_layout
+    }
+
+    /// The cache holds what the data says, whatever tokens the block names: a script that is given wrong
+    /// rows answers wrongly, as a model would.
+    fn import_cache(
+        &self,
+        rows: usize,
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<ScriptedCache>> {
+        let most = self.spec.context_length;
+        if rows > most {
+            return Ok(Import::Refused(KvRefusal::NoRoom { rows: most }));
+        }
+        let mut seen = Vec::new();
+        for block in blocks {
+            if let Err(refusal) = block.check(seen.len(), &self.kv_layout, rows) {
+                return Ok(Import::Refused(refusal));
+            }
+            seen.extend(block.data.as_chunks().0.iter().map(|&bytes| TokenId::from_le_bytes(bytes)));
+        }
+        Ok(Import::Whole(ScriptedCache(seen)))
     }
 
     fn forward<'d>(

@@ -1,6 +1,8 @@
 //! A session: the tokens that a model has seen, with the KV cache that proves it.
 
-use crate::{Cancel, Decoder, Forward, KvCache, Result, TokenId};
+use std::ops::Range;
+
+use crate::{Cancel, Decoder, Forward, Import, KvBlock, KvCache, Result, TokenId};
 
 /// The tokens seen and their KV cache, which always have the same length.
 pub struct Session<D: Decoder> {
@@ -19,6 +21,38 @@ impl<D: Decoder> Session<D> {
         &self.seen
     }
 
+    /// The same, without the session.
+    pub(crate) fn into_seen(self) -> Vec<TokenId> {
+        self.seen
+    }
+
+    /// The rows `rows` as a block; `None` where they are not there or the cache cannot be cut.
+    pub fn export(&self, decoder: &D, rows: Range<usize>) -> Result<Option<KvBlock>> {
+        let Some(tokens) = self.seen.get(rows.clone()) else { return Ok(None) };
+        let Some(data) = self.cache.export(rows.clone())? else { return Ok(None) };
+        let (tokens, layout) = (tokens.to_vec(), decoder.kv_layout().clone());
+        Ok(Some(KvBlock { start: rows.start, tokens, layout, data }))
+    }
+
+    /// A session that has seen the tokens of `blocks`, which follow each other from the first token on and
+    /// are `rows` at most: all of them, or none where one does not fit.
+    pub fn restore(
+        decoder: &D,
+        rows: usize,
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<Self>> {
+        let mut seen = Vec::new();
+        let mut blocks = blocks.inspect(|block| seen.extend_from_slice(&block.tokens));
+        let import = decoder.import_cache(rows, &mut blocks)?;
+        Ok(match import {
+            Import::Refused(refusal) => Import::Refused(refusal),
+            Import::Whole(cache) => {
+                debug_assert_eq!(seen.len(), cache.len(), "a session's tokens and rows go together");
+                Import::Whole(Self { seen, cache })
+            }
+        })
+    }
+
     /// The memory of the KV cache in bytes.
     pub fn bytes(&self) -> usize {
         self.cache.bytes()
@@ -28,8 +62,7 @@ impl<D: Decoder> Session<D> {
     /// number of tokens kept, always less than the prompt's length: the logits of the last token exist
     /// only after it was run.
     pub fn rewind_to(&mut self, prompt: &[TokenId]) -> Result<usize> {
-        let common = self.seen.iter().zip(prompt).take_while(|(seen, asked)| seen == asked).count();
-        self.truncate(common.min(prompt.len().saturating_sub(1)))
+        self.truncate(common_prefix(&self.seen, prompt).min(prompt.len().saturating_sub(1)))
     }
 
     /// Forgets what was seen from the token `len` on. Returns the number of tokens kept, which is less where
@@ -89,4 +122,9 @@ impl<D: Decoder> Session<D> {
         debug_assert_eq!(seen.len(), cache.len(), "a session's tokens and rows go together");
         outcome
     }
+}
+
+/// How many tokens two texts share from the first on.
+pub(crate) fn common_prefix(left: &[TokenId], right: &[TokenId]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use engine::onnx::{ContractHints, ExecutionProviderChoice, OnnxDecoder, OnnxOptions};
+use engine::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, OnnxOptions};
 use engine::{Cancel, Decoder, Forward, KvBackend, Session, TokenId};
 use graph::family::{Family, Products};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape};
@@ -100,6 +100,7 @@ fn runs(path: &Path) -> bool {
         execution_provider: ExecutionProviderChoice::Auto,
         context_length: CONTEXT,
         kv_backend: None,
+        drafts: Drafts::default(),
         hints: ContractHints::default(),
     };
     let Ok(mut decoder) = OnnxDecoder::load(&runtime(), path, &options) else { return false };

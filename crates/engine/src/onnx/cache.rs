@@ -1,14 +1,17 @@
 //! The KV cache of one session in one of its two forms, with the binding that feeds it to the graph.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ort::session::{IoBinding, SessionOutputs};
+use ort::value::DynTensor;
 
 use super::contract::{Contract, KvPair};
 use super::hand_over::HandOver;
 use super::inputs::Inputs;
 use super::shared_buffer::SharedBuffer;
-use crate::{Error, KvBackend, KvCache, Result};
+use super::tensor;
+use crate::{Error, Import, KvBackend, KvBlock, KvCache, KvLayout, Result};
 
 /// Keys and values of a session in ONNX Runtime tensors.
 pub struct OnnxKvCache {
@@ -36,11 +39,47 @@ impl OnnxKvCache {
             KvBackend::SharedBuffer => {
                 SharedBuffer::new(&contract.state, first, &mut binding).map(Storage::Shared)
             }
-            KvBackend::HandOver => HandOver::new(&contract.state).map(Storage::HandOver),
+            KvBackend::HandOver => HandOver::new(&contract.state, 0).map(Storage::HandOver),
         }
         .map_err(allocating)?;
         let inputs = Inputs::new(contract).map_err(allocating)?;
         Ok(Self { contract: Arc::clone(contract), binding, inputs, storage, len: 0 })
+    }
+
+    /// A cache of the rows of `blocks`, at most `rows` of them, in tensors of their own: nothing else is
+    /// changed before the last one is in. `most` bounds the rows that a shared buffer may have.
+    pub(super) fn import(
+        contract: &Arc<Contract>,
+        mut binding: IoBinding,
+        backend: KvBackend,
+        layout: &KvLayout,
+        (rows, most): (usize, usize),
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<Self>> {
+        let pairs = &contract.state;
+        let mut storage = match backend {
+            KvBackend::SharedBuffer => {
+                SharedBuffer::new(pairs, SharedBuffer::rows_for(rows, most), &mut binding)
+                    .map(Storage::Shared)
+            }
+            KvBackend::HandOver => HandOver::new(pairs, rows).map(Storage::HandOver),
+        }
+        .map_err(allocating)?;
+        let mut len = 0;
+        for block in blocks {
+            if let Err(refusal) = block.check(len, layout, rows) {
+                return Ok(Import::Refused(refusal));
+            }
+            storage.write(pairs, &block).map_err(copying)?;
+            len = block.rows().end;
+        }
+        if len < rows
+            && let Storage::HandOver(past) = &mut storage
+        {
+            past.truncate(pairs, rows, len).map_err(allocating)?;
+        }
+        let inputs = Inputs::new(contract).map_err(allocating)?;
+        Ok(Import::Whole(Self { contract: Arc::clone(contract), binding, inputs, storage, len }))
     }
 
     /// Makes ready for a pass that brings the cache to `total` rows.
@@ -74,6 +113,30 @@ impl OnnxKvCache {
     }
 }
 
+impl Storage {
+    fn tensors(&self) -> &[DynTensor] {
+        match self {
+            Self::Shared(buffer) => buffer.tensors(),
+            Self::HandOver(past) => past.tensors(),
+        }
+    }
+
+    /// Writes the rows of a block that was checked.
+    fn write(&mut self, pairs: &[KvPair], block: &KvBlock) -> ort::Result<()> {
+        let tensors = match self {
+            Self::Shared(buffer) => buffer.tensors_mut(),
+            Self::HandOver(past) => past.tensors_mut(),
+        };
+        let mut rest = block.data.as_slice();
+        for (pair, tensor) in pairs.iter().zip(tensors) {
+            let (bytes, behind) = rest.split_at(block.tokens.len() * pair.row_bytes());
+            tensor::write_rows(pair, tensor, block.rows(), bytes)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
 /// What a finished pass changes.
 pub(super) struct CacheParts<'a> {
     pairs: &'a [KvPair],
@@ -102,8 +165,25 @@ impl KvCache for OnnxKvCache {
             Storage::HandOver(past) => past.bytes(&self.contract.state, self.len),
         }
     }
+
+    fn export(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
+        if rows.is_empty() || rows.end > self.len {
+            return Ok(None);
+        }
+        let pairs = &self.contract.state;
+        let row_bytes: usize = pairs.iter().map(KvPair::row_bytes).sum();
+        let mut bytes = Vec::with_capacity(rows.len() * row_bytes);
+        for (pair, tensor) in pairs.iter().zip(self.storage.tensors()) {
+            tensor::read_rows(pair, tensor, rows.clone(), &mut bytes).map_err(copying)?;
+        }
+        Ok(Some(bytes))
+    }
 }
 
 fn allocating(error: ort::Error) -> Error {
     Error::Run { doing: "making room for the KV cache".into(), source: Some(Box::new(error)) }
+}
+
+fn copying(error: ort::Error) -> Error {
+    Error::Run { doing: "copying rows of the KV cache".into(), source: Some(Box::new(error)) }
 }

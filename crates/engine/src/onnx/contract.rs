@@ -10,7 +10,7 @@ use graph::rewrite::hidden_state::OUTPUT;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use super::hidden_state::HiddenState;
-use crate::{Error, Result};
+use crate::{Error, KvElement, KvLayout, KvTensor, Result};
 
 /// The inputs and outputs of a decoder graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,32 +70,14 @@ pub(crate) struct KvPair {
 }
 
 impl KvPair {
+    /// What of it matters outside of the graph.
+    pub(crate) fn tensor(&self) -> KvTensor {
+        KvTensor { heads: self.heads, head_size: self.head_size, element: self.element }
+    }
+
     /// The bytes of one row over all heads.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.heads * self.head_size * self.element.bytes()
-    }
-}
-
-/// The number format of keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KvElement {
-    F32,
-    F16,
-}
-
-impl KvElement {
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-
-    pub(crate) fn tensor_type(self) -> TensorElementType {
-        match self {
-            Self::F32 => TensorElementType::Float32,
-            Self::F16 => TensorElementType::Float16,
-        }
+        self.tensor().row_bytes()
     }
 }
 
@@ -175,6 +157,11 @@ impl Contract {
     /// The layers that keep keys and values, each a key and a value tensor.
     pub fn layers(&self) -> usize {
         self.state.len().div_ceil(2)
+    }
+
+    /// How rows of the KV cache lie in blocks.
+    pub(crate) fn kv_layout(&self) -> KvLayout {
+        KvLayout { tensors: self.state.iter().map(KvPair::tensor).collect() }
     }
 
     /// The bytes that one token takes in the KV cache.

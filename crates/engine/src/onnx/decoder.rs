@@ -17,7 +17,8 @@ use super::provider::{self, ExecutionProviderChoice};
 use super::runtime::Runtime;
 use super::shared_buffer::SharedBuffer;
 use crate::{
-    Cancel, Decoder, DraftCost, Error, Forward, KvBackend, KvCache, MOST_DRAFTED, ModelSpec, Result, TokenId,
+    Cancel, Decoder, DraftCost, Error, Forward, Import, KvBackend, KvBlock, KvCache, KvLayout, KvRefusal,
+    MOST_DRAFTED, ModelSpec, Result, TokenId,
 };
 
 /// How a graph is to be loaded.
@@ -38,6 +39,7 @@ pub struct OnnxOptions {
 pub struct OnnxDecoder {
     session: Session,
     contract: Arc<Contract>,
+    kv_layout: KvLayout,
     spec: ModelSpec,
     run_options: Arc<RunOptions>,
     /// The same for a pass after which ONNX Runtime gives unused memory back to the system.
@@ -51,6 +53,8 @@ pub struct OnnxDecoder {
     drafts: Drafts,
     /// What drafts cost, once it was measured.
     draft_cost: Option<Option<DraftCost>>,
+    /// The files beside the graph that hold its weights.
+    weight_files: Vec<String>,
     /// What the user should know about how the model was loaded.
     notices: Vec<String>,
 }
@@ -63,7 +67,7 @@ impl OnnxDecoder {
     /// [`Error::FileDamaged`] where ONNX Runtime does,
     /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here.
     pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
-        let (session, execution_provider, notice) = open_session(runtime, path, options)?;
+        let (session, execution_provider, notice, weight_files) = open_session(runtime, path, options)?;
         let inputs: Vec<Port<'_>> = session.inputs().iter().map(Port::from).collect();
         let outputs: Vec<Port<'_>> = session.outputs().iter().map(Port::from).collect();
         let contract = Arc::new(Contract::read(path, &inputs, &outputs, options.hints)?);
@@ -90,11 +94,13 @@ impl OnnxDecoder {
             drafts: options.drafts,
             draft_cost: None,
             session,
+            kv_layout: contract.kv_layout(),
             contract,
             run_options: Arc::new(run_options),
             shrinking: Arc::new(shrinking),
             is_memory_spread: false,
             one_row,
+            weight_files,
             notices: notice.into_iter().collect(),
         };
         decoder.choose_backend(options.kv_backend);
@@ -108,6 +114,11 @@ impl OnnxDecoder {
     /// What the graph asks for and gives.
     pub fn contract(&self) -> &Contract {
         &self.contract
+    }
+
+    /// The files beside the graph that hold its weights.
+    pub fn weight_files(&self) -> &[String] {
+        &self.weight_files
     }
 
     /// Sentences for the user about how the model was loaded, such as a refused execution provider.
@@ -246,6 +257,25 @@ impl Decoder for OnnxDecoder {
         OnnxKvCache::new(&self.contract, binding, self.spec.kv_backend, first)
     }
 
+    fn kv_layout(&self) -> &KvLayout {
+        &self.kv_layout
+    }
+
+    fn import_cache(
+        &self,
+        rows: usize,
+        blocks: &mut dyn Iterator<Item = KvBlock>,
+    ) -> Result<Import<OnnxKvCache>> {
+        let most = self.spec.context_length;
+        if rows > most {
+            return Ok(Import::Refused(KvRefusal::NoRoom { rows: most }));
+        }
+        let binding =
+            self.session.create_binding().map_err(|error| running("binding the KV cache", error))?;
+        let backend = self.spec.kv_backend;
+        OnnxKvCache::import(&self.contract, binding, backend, &self.kv_layout, (rows, most), blocks)
+    }
+
     fn hidden_size(&self) -> Option<usize> {
         self.contract.hidden_state.as_ref().map(|state| state.width)
     }
@@ -320,14 +350,14 @@ fn open_session(
     runtime: &Runtime,
     path: &Path,
     options: &OnnxOptions,
-) -> Result<(Session, crate::ExecutionProvider, Option<String>)> {
+) -> Result<(Session, crate::ExecutionProvider, Option<String>, Vec<String>)> {
     let report = preflight::check(path, &Limits::default())?;
     tracing::debug!(nodes = report.counts.nodes, weights = report.weights, "the graph passed");
     let builder =
         session_builder(runtime, options.threads).map_err(|error| running("preparing a session", error))?;
     let (mut builder, provider, notice) = provider::register(builder, options.execution_provider);
     let session = builder.commit_from_file(path).map_err(|error| refused_file(path, error))?;
-    Ok((session, provider, notice))
+    Ok((session, provider, notice, report.files))
 }
 
 pub(super) fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {

@@ -14,10 +14,20 @@ pub(super) struct HandOver {
 }
 
 impl HandOver {
-    /// A past of no rows.
-    pub(super) fn new(pairs: &[KvPair]) -> ort::Result<Self> {
-        let past = pairs.iter().map(|pair| tensor::zeroed(pair, 0)).collect::<ort::Result<_>>()?;
+    /// A past of `rows` rows of zeros, which are none until they are written.
+    pub(super) fn new(pairs: &[KvPair], rows: usize) -> ort::Result<Self> {
+        let past = pairs.iter().map(|pair| tensor::zeroed(pair, rows)).collect::<ort::Result<_>>()?;
         Ok(Self { past })
+    }
+
+    /// The tensors, in the order of the pairs.
+    pub(super) fn tensors(&self) -> &[DynTensor] {
+        &self.past
+    }
+
+    /// The same, to be written.
+    pub(super) fn tensors_mut(&mut self) -> &mut [DynTensor] {
+        &mut self.past
     }
 
     /// Binds the past, and asks for presents of whatever size they will have. Needed before every pass:

@@ -36,6 +36,21 @@ impl SharedBuffer {
         FIRST_ROWS.min(most)
     }
 
+    /// The rows to have where `needed` are in use, at most `most`.
+    pub(super) fn rows_for(needed: usize, most: usize) -> usize {
+        needed.next_power_of_two().max(FIRST_ROWS).min(most).max(needed)
+    }
+
+    /// The tensors, in the order of the pairs.
+    pub(super) fn tensors(&self) -> &[DynTensor] {
+        &self.tensors
+    }
+
+    /// The same, for rows that nothing is bound to read yet.
+    pub(super) fn tensors_mut(&mut self) -> &mut [DynTensor] {
+        &mut self.tensors
+    }
+
     /// Makes room for `needed` rows, at most `most`, and keeps the first `len`.
     ///
     /// Capacity grows in powers of two, so that a conversation copies each row a bounded number of times
@@ -52,7 +67,7 @@ impl SharedBuffer {
         if needed <= self.rows {
             return Ok(());
         }
-        let rows = needed.next_power_of_two().max(FIRST_ROWS).min(most).max(needed);
+        let rows = Self::rows_for(needed, most);
         for (pair, tensor) in pairs.iter().zip(&mut self.tensors) {
             let old_rows = tensor.shape()[2] as usize;
             if old_rows < rows {
