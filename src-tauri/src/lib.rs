@@ -12,8 +12,10 @@ mod containment;
 mod ipc;
 mod logging;
 
+use std::time::Duration;
+
 use backend::{AppDirs, Backend, Change};
-use tauri::{AppHandle, Manager, WebviewUrl, WebviewWindowBuilder};
+use tauri::{AppHandle, Manager, RunEvent, WebviewUrl, WebviewWindowBuilder};
 use tauri_specta::{Builder, Event, collect_commands, collect_events};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -64,10 +66,28 @@ pub fn run() {
             open_window(app.handle())?;
             Ok(())
         })
-        .run(tauri::generate_context!());
-    if let Err(error) = result {
-        tracing::error!(%error, "the window could not be opened");
-        std::process::exit(1);
+        .build(tauri::generate_context!());
+    match result {
+        Ok(app) => app.run(|app, event| {
+            if let RunEvent::Exit = event {
+                save_what_was_read(app);
+            }
+        }),
+        Err(error) => {
+            tracing::error!(%error, "the window could not be opened");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Gives what the model has read a moment to reach the disk: it is read again otherwise, nothing else.
+fn save_what_was_read(app: &AppHandle) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    if let Some(backend) = app.try_state::<Backend>() {
+        let closing = async { tokio::time::timeout(2 * LIMIT, backend.close(LIMIT)).await };
+        if let Ok(Err(error)) = tauri::async_runtime::block_on(closing) {
+            tracing::warn!(%error, "what the model has read was not saved");
+        }
     }
 }
 

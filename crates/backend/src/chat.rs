@@ -15,6 +15,9 @@ use crate::reply_options::ReplyOptions;
 use crate::turn::{Turn, lock};
 use crate::writing::Writing;
 
+/// Whose the KV snapshots are, as long as there is one conversation.
+const OWNER: &str = "conversation";
+
 /// What happens during a turn. The reply that the call returns is the truth; these are its preview.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "the large one comes once a turn, and events are not kept")]
@@ -181,8 +184,9 @@ impl Chat {
                 break;
             }
         }
-        let bytes = self.0.inference.forget().await?;
-        tracing::info!(bytes, "the model's memory was reset");
+        let disk_bytes = self.0.inference.forget_snapshots(OWNER).await?;
+        let memory_bytes = self.0.inference.forget_owner(OWNER).await?;
+        tracing::info!(memory_bytes, disk_bytes, "the model's memory was reset");
         Ok(entry)
     }
 
@@ -318,14 +322,15 @@ impl Chat {
         if turn.is_stopped() {
             return Ok(None);
         }
-        let mut running = self.0.inference.generate(Request {
+        let request = Request {
             prompt,
             continued,
             sampling: options.sampling(&ready.about.sampling),
             max_new_tokens: options.max_new_tokens(),
             stop: options.stop.clone(),
             ignore_end_of_turn: false,
-        });
+        };
+        let mut running = self.0.inference.generate_for(OWNER, request);
         // The reply is queued behind the prompt, and no other model came between.
         drop(held);
         turn.stops(running.canceller());

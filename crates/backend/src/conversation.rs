@@ -17,6 +17,7 @@ pub struct Conversation {
 
 /// One thing in the list.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most entries are the large one")]
 pub enum Entry {
     Question(Question),
     Reply(Reply),

@@ -80,6 +80,11 @@ impl AppDirs {
         self.data.join("machine.json")
     }
 
+    /// Where KV snapshots are kept.
+    pub fn snapshots(&self) -> PathBuf {
+        self.data.join("kv")
+    }
+
     /// Where logs are written.
     pub fn logs(&self) -> PathBuf {
         self.data.join("logs")

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use engine::onnx::OnnxDecoder;
 use engine::prepare::prepare;
@@ -19,8 +21,13 @@ use engine::{
 use tokio::sync::mpsc as channel;
 
 use crate::error::{Error, Result};
-use crate::messages::{Command, Event, Inspection, Job, JobId, Outcome};
+use crate::messages::{Command, Event, Inspection, Job, JobId, KvKeeping, Outcome};
+use crate::recall::{self, Recall, SharedStorage};
+use crate::snapshots::SnapshotUsage;
 use crate::store::ModelFolder;
+
+/// How long the end waits for KV rows to be saved.
+const LAST_SAVE: Duration = Duration::from_secs(2);
 
 /// How a model folder becomes an engine: the real way, or a scripted one in tests. A function that opens is
 /// enough; what it opens is prepared the real way.
@@ -52,10 +59,14 @@ pub struct Inference {
     commands: mpsc::Sender<Command>,
     waiting: Waiting,
     next: Arc<AtomicU64>,
+    trouble: TroubleListener,
 }
 
 /// Takes an event to whoever waits for it.
 pub type Deliver = Box<dyn Fn(Event) + Send + Sync>;
+
+/// Whoever wants to know why KV rows cannot be saved.
+type TroubleListener = Arc<Mutex<Option<Box<dyn Fn(Option<&str>) + Send>>>>;
 
 type Waiting = Arc<Mutex<HashMap<JobId, channel::UnboundedSender<Event>>>>;
 
@@ -76,17 +87,19 @@ impl Inference {
     pub fn over(far_side: impl FnOnce(mpsc::Receiver<Command>, Deliver) + Send + 'static) -> Self {
         let (commands, incoming) = mpsc::channel();
         let waiting = Waiting::default();
+        let trouble = TroubleListener::default();
         let receivers = Arc::clone(&waiting);
+        let listener = Arc::clone(&trouble);
         std::thread::Builder::new()
             .name("inference-commands".into())
             .spawn(move || {
                 let deliver = Arc::clone(&receivers);
-                far_side(incoming, Box::new(move |event| hand_over(&deliver, event)));
+                far_side(incoming, Box::new(move |event| hand_over(&deliver, &listener, event)));
                 // Whoever still waits is told by the end of its channel.
                 lock(&receivers).clear();
             })
             .expect("the system can start a thread at start-up");
-        Self { commands, waiting, next: Arc::default() }
+        Self { commands, waiting, next: Arc::default(), trouble }
     }
 
     /// Loads a model in the place of the one that is loaded.
@@ -122,7 +135,7 @@ impl Inference {
 
     /// Starts one reply. Its events come through the running job.
     pub fn generate(&self, request: Request) -> Running {
-        self.run(Job::Generate(request))
+        self.run(Job::Generate(request, None))
     }
 
     /// Starts to turn texts into vectors, which [`Running::embedded`] waits for.
@@ -130,12 +143,74 @@ impl Inference {
         self.run(Job::Embed(request))
     }
 
-    /// Frees the KV cache; returns its bytes.
+    /// The same in a conversation: KV rows come from its snapshots, and new ones are saved for `owner`.
+    pub fn generate_for(&self, owner: &str, request: Request) -> Running {
+        self.run(Job::Generate(request, Some(owner.to_owned())))
+    }
+
+    /// Frees all KV caches; returns their bytes.
     pub async fn forget(&self) -> Result<usize> {
-        match self.run(Job::Forget).outcome().await? {
+        self.free(None).await
+    }
+
+    /// Frees the KV caches of one conversation; returns their bytes.
+    pub async fn forget_owner(&self, owner: &str) -> Result<usize> {
+        self.free(Some(owner.to_owned())).await
+    }
+
+    async fn free(&self, owner: Option<String>) -> Result<usize> {
+        match self.run(Job::Forget(owner)).outcome().await? {
             Outcome::Forgotten { bytes } => Ok(bytes),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Says where KV rows are kept from now on. Returns why snapshots are not, where they were asked for and
+    /// cannot be.
+    pub async fn keep_kv(&self, keeping: KvKeeping) -> Result<Option<String>> {
+        match self.run(Job::KeepKv(keeping)).outcome().await? {
+            Outcome::KvKept { trouble } => Ok(trouble),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What KV snapshots take.
+    pub async fn snapshot_usage(&self) -> Result<SnapshotUsage> {
+        match self.run(Job::InspectSnapshots).outcome().await? {
+            Outcome::SnapshotsInspected(usage) => Ok(usage),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Destroys all KV snapshots; returns their bytes.
+    pub async fn free_snapshots(&self) -> Result<u64> {
+        self.destroy(Job::FreeSnapshots).await
+    }
+
+    /// Destroys the KV snapshots that only `owner` uses; returns their bytes.
+    pub async fn forget_snapshots(&self, owner: &str) -> Result<u64> {
+        self.destroy(Job::ForgetSnapshots(owner.to_owned())).await
+    }
+
+    async fn destroy(&self, job: Job) -> Result<u64> {
+        match self.run(job).outcome().await? {
+            Outcome::SnapshotsDestroyed { bytes } => Ok(bytes),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Saves the KV rows that are to be saved, for at most `limit`. Returns whether all are.
+    pub async fn save_snapshots(&self, limit: Duration) -> Result<bool> {
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        match self.run(Job::SaveSnapshots { milliseconds }).outcome().await? {
+            Outcome::SnapshotsSaved { all } => Ok(all),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Tells `listener` from now on why KV rows cannot be saved, and when they can again.
+    pub fn on_snapshot_trouble(&self, listener: impl Fn(Option<&str>) + Send + 'static) {
+        *lock(&self.trouble) = Some(Box::new(listener));
     }
 
     /// The state of the loaded model's memory.
@@ -194,7 +269,8 @@ impl Running {
             Some(Event::Done(_, Outcome::Finished(finish))) => Ok(Update::Finished(finish)),
             Some(Event::Done(_, other)) => Err(unexpected(other)),
             Some(Event::Preparing(..)) => Err(unexpected(Outcome::Cancelled)),
-            None => Err(Error::InferenceEnded),
+            // It is about no job and goes to its listener.
+            Some(Event::SnapshotTrouble(_)) | None => Err(Error::InferenceEnded),
         }
     }
 
@@ -226,7 +302,7 @@ impl Running {
                 Some(Event::Done(_, Outcome::Failed(failure))) => return Err(failure.into()),
                 Some(Event::Done(_, outcome)) => return Ok(outcome),
                 Some(Event::Preparing(_, progress)) => on_progress(progress),
-                Some(Event::Progress(..)) => {}
+                Some(Event::Progress(..) | Event::SnapshotTrouble(_)) => {}
                 None => return Err(Error::InferenceEnded),
             }
         }
@@ -259,9 +335,15 @@ fn unexpected(outcome: Outcome) -> Error {
     }
 }
 
-fn hand_over(waiting: &Waiting, event: Event) {
+fn hand_over(waiting: &Waiting, trouble: &TroubleListener, event: Event) {
     let mut waiting = lock(waiting);
     let (id, last) = match &event {
+        Event::SnapshotTrouble(why) => {
+            if let Some(listener) = lock(trouble).as_ref() {
+                listener(why.as_deref());
+            }
+            return;
+        }
         Event::Progress(id, _) | Event::Preparing(id, _) => (*id, false),
         Event::Done(id, _) => (*id, true),
     };
@@ -289,18 +371,27 @@ pub fn serve<D: Decoder + 'static>(
     let cancels: Arc<Mutex<HashMap<JobId, Cancel>>> = Arc::default();
     let (jobs, queue) = mpsc::channel::<(JobId, Job, Cancel)>();
     let done = Arc::clone(&cancels);
+    let storage = SharedStorage::default();
+    let outgoing = Arc::new(outgoing);
+    let (kept, tell) = (Arc::clone(&storage), Arc::clone(&outgoing));
     let worker = std::thread::Builder::new().name("inference".into()).spawn(move || {
-        let mut worker = Worker { open, engine: None };
-        for (id, job, cancel) in queue {
-            let outcome = worker.run(id, job, &cancel, &outgoing);
+        let tell = Box::new(move |event| tell(event));
+        let mut worker = Worker { open, engine: None, recall: Recall::new(kept), troubled: false, tell };
+        while let Some((id, job, cancel)) = worker.next(&queue) {
+            let outcome = worker.run(id, job, &cancel);
             lock(&done).remove(&id);
-            outgoing(Event::Done(id, outcome));
+            (worker.tell)(Event::Done(id, outcome));
         }
+        worker.save(LAST_SAVE);
     });
     let Ok(worker) = worker else { return };
     for command in incoming {
         match command {
             Command::Run(id, job) => {
+                if let Some(outcome) = at_once(&job, &storage) {
+                    outgoing(Event::Done(id, outcome));
+                    continue;
+                }
                 let cancel = Cancel::new();
                 lock(&cancels).insert(id, cancel.clone());
                 if jobs.send((id, job, cancel)).is_err() {
@@ -322,17 +413,73 @@ pub fn serve<D: Decoder + 'static>(
     worker.join().ok();
 }
 
+/// Does a job about the disk, which needs no model and no turn; `None` for all others.
+fn at_once(job: &Job, storage: &SharedStorage) -> Option<Outcome> {
+    let storage = || recall::lock(storage);
+    Some(match job {
+        Job::KeepKv(keeping) => {
+            Outcome::KvKept { trouble: storage().keep(keeping).err().map(|error| error.to_string()) }
+        }
+        Job::InspectSnapshots => Outcome::SnapshotsInspected(storage().usage()),
+        Job::FreeSnapshots => Outcome::SnapshotsDestroyed { bytes: storage().free_all() },
+        Job::ForgetSnapshots(owner) => Outcome::SnapshotsDestroyed { bytes: storage().forget(owner) },
+        _ => return None,
+    })
+}
+
+type Waiters = mpsc::Receiver<(JobId, Job, Cancel)>;
+
 struct Worker<D: Decoder, O> {
     open: O,
     engine: Option<Engine<D>>,
+    recall: Recall,
+    /// Whether it was told that KV rows cannot be saved.
+    troubled: bool,
+    tell: Box<dyn Fn(Event)>,
 }
 
 impl<D: Decoder, O: Open<D>> Worker<D, O> {
-    fn run(&mut self, id: JobId, job: Job, cancel: &Cancel, tell: &dyn Fn(Event)) -> Outcome {
-        if cancel.is_cancelled() && !matches!(job, Job::Generate(_)) {
+    /// The next job. Until there is one KV rows are saved, block by block.
+    fn next(&mut self, queue: &Waiters) -> Option<(JobId, Job, Cancel)> {
+        while self.recall.is_pending() {
+            match queue.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.save_next(),
+            }
+        }
+        queue.recv().ok()
+    }
+
+    /// Saves KV rows for at most `limit`. Returns whether none are left.
+    fn save(&mut self, limit: Duration) -> bool {
+        let began = Instant::now();
+        while self.recall.is_pending() && began.elapsed() < limit {
+            self.save_next();
+        }
+        !self.recall.is_pending()
+    }
+
+    fn save_next(&mut self) {
+        let Some(engine) = &self.engine else { return self.recall.clear() };
+        let saved = catch_unwind(AssertUnwindSafe(|| self.recall.save_next(engine)));
+        let trouble = match saved.unwrap_or_else(|_| self.recall.give_up()) {
+            Some(recall::Progress::Failed(why)) => Some(why),
+            Some(recall::Progress::Saved) => None,
+            None => return,
+        };
+        // Told once, and once when it is over.
+        if trouble.is_some() != self.troubled {
+            self.troubled = trouble.is_some();
+            (self.tell)(Event::SnapshotTrouble(trouble));
+        }
+    }
+
+    fn run(&mut self, id: JobId, job: Job, cancel: &Cancel) -> Outcome {
+        if cancel.is_cancelled() && !matches!(job, Job::Generate(..)) {
             return Outcome::Cancelled;
         }
-        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(id, job, cancel, tell)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(id, job, cancel)));
         match result {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
@@ -342,6 +489,7 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
             Err(panic) => {
                 // What the panic left behind is in doubt, the runtime's session included.
                 self.engine = None;
+                self.recall.clear();
                 let message = panic_message(panic.as_ref());
                 // The message of a panic may quote the text that was worked on, so the log goes without.
                 tracing::error!("a job panicked; the model was unloaded");
@@ -353,24 +501,19 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
         }
     }
 
-    fn attempt(
-        &mut self,
-        id: JobId,
-        job: Job,
-        cancel: &Cancel,
-        tell: &dyn Fn(Event),
-    ) -> engine::Result<Outcome> {
+    fn attempt(&mut self, id: JobId, job: Job, cancel: &Cancel) -> engine::Result<Outcome> {
         match job {
             Job::Load(folder, options) => {
-                // The old model goes first: two at once may not fit.
-                self.engine = None;
-                let (engine, loaded) = self.open.open(&folder.path, &options)?;
+                self.unload();
+                let (mut engine, loaded) = self.open.open(&folder.path, &options)?;
+                self.recall.begin(&mut engine, &folder, &loaded);
                 self.engine = Some(engine);
                 Ok(Outcome::Loaded(Box::new(loaded)))
             }
             Job::Prepare(folder, options) => {
                 // Graphs are loaded and measured, which another model would disturb.
-                self.engine = None;
+                self.unload();
+                let tell = &self.tell;
                 let on_progress = &mut |progress| tell(Event::Preparing(id, progress));
                 match self.open.prepare(&folder.path, &options, cancel, on_progress)? {
                     Preparation::Prepared(prepared) => Ok(Outcome::Prepared(prepared)),
@@ -378,26 +521,43 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
                 }
             }
             Job::Unload => {
-                self.engine = None;
+                self.unload();
                 Ok(Outcome::Unloaded)
             }
             Job::Prompt(messages, options) => {
                 Ok(Outcome::Tokens(self.engine()?.prompt(&messages, &options)?))
             }
             Job::Encode(text) => Ok(Outcome::Tokens(self.engine()?.encode(&text)?)),
-            Job::Generate(request) => {
-                let on_progress = &mut |progress| tell(Event::Progress(id, progress));
-                let finish = self.engine()?.generate(&request, cancel, on_progress)?;
+            Job::Generate(request, owner) => {
+                let engine = loaded(&mut self.engine)?;
+                let recalled = self.recall.before(engine, &request.prompt, owner.as_deref());
+                let tell = &self.tell;
+                let mut on_progress = |progress| tell(Event::Progress(id, progress));
+                let mut finish = engine.generate(&request, cancel, &mut on_progress)?;
+                self.recall.after(engine, owner, recalled, &mut finish.usage);
                 Ok(Outcome::Finished(Box::new(finish)))
             }
             Job::Embed(request) => Ok(match self.engine()?.embed(&request, cancel)? {
                 Embedded::Embeddings(embeddings) => Outcome::Embedded(embeddings),
                 Embedded::Cancelled => Outcome::Cancelled,
             }),
-            Job::Forget => {
-                let bytes = self.engine.as_ref().map_or(0, Engine::kv_bytes);
-                self.engine.iter_mut().for_each(Engine::forget);
+            Job::Forget(owner) => {
+                let bytes = match (&mut self.engine, owner) {
+                    (None, _) => 0,
+                    (Some(engine), Some(owner)) => self.recall.forget(engine, &owner),
+                    (Some(engine), None) => {
+                        let bytes = engine.kv_bytes();
+                        engine.forget();
+                        bytes
+                    }
+                };
                 Ok(Outcome::Forgotten { bytes })
+            }
+            Job::SaveSnapshots { milliseconds } => {
+                Ok(Outcome::SnapshotsSaved { all: self.save(Duration::from_millis(milliseconds)) })
+            }
+            Job::KeepKv(_) | Job::InspectSnapshots | Job::FreeSnapshots | Job::ForgetSnapshots(_) => {
+                Err(engine::Error::Invalid { reason: "this job is done where commands are read".into() })
             }
             Job::Inspect => {
                 Ok(Outcome::Inspected(self.engine.as_ref().map_or_else(Inspection::default, |engine| {
@@ -407,9 +567,20 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
         }
     }
 
-    fn engine(&mut self) -> engine::Result<&mut Engine<D>> {
-        self.engine.as_mut().ok_or_else(|| engine::Error::Invalid { reason: "no model is loaded".into() })
+    /// Frees the model, after its KV rows were saved: the next one may not fit beside it.
+    fn unload(&mut self) {
+        self.save(LAST_SAVE);
+        self.recall.clear();
+        self.engine = None;
     }
+
+    fn engine(&mut self) -> engine::Result<&mut Engine<D>> {
+        loaded(&mut self.engine)
+    }
+}
+
+fn loaded<D: Decoder>(engine: &mut Option<Engine<D>>) -> engine::Result<&mut Engine<D>> {
+    engine.as_mut().ok_or_else(|| engine::Error::Invalid { reason: "no model is loaded".into() })
 }
 
 /// Logs a failure, without its words where they may quote what the user wrote.

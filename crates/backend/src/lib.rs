@@ -6,6 +6,8 @@
 //!   user should know.
 //! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
 //!   plain data of [`messages`] passes.
+//! - [`snapshots`] keeps what a model has read on disk, and `recall` brings it back before a reply and saves
+//!   it when nobody waits, both on the far side: what is hundreds of megabytes crosses nothing.
 //! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
 //!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
 //!   threads this machine's models run best with.
@@ -13,6 +15,8 @@
 //! # What always holds
 //! - A shell gets facts by [`Change`] and reads them from here; nothing here knows a window.
 //! - A message that was sent is part of the conversation whatever comes of its reply.
+//! - A KV snapshot is used where model, layout and every token are the same and the file is what was written.
+//!   Losing one costs time, never an answer.
 //! - A backend opens always: what is wrong is a notice or the state of a model, not a missing window.
 
 mod chat;
@@ -23,8 +27,10 @@ mod inference;
 pub mod messages;
 mod models;
 mod notices;
+mod recall;
 mod reply_options;
 mod settings;
+pub mod snapshots;
 mod store;
 mod system;
 mod thread_count;
@@ -32,8 +38,12 @@ mod turn;
 mod writing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
+
+use messages::KvKeeping;
+use snapshots::SnapshotUsage;
 
 pub use chat::{Chat, ChatEvent, Draft};
 pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
@@ -43,7 +53,7 @@ pub use engine::prepare::{GraphToRun, Measurement, PassResult, Speed, Verdict};
 pub use engine::{
     EmbedContext, EmbedRequest, Embedding, EmbeddingSource, FailureKind, Finish, FinishReason, GraphChoice,
     KvBackend, LoadOptions, LoadedModel, ModelSpec, PrepareOptions, PrepareProgress, PrepareStep, Prepared,
-    Progress, Request, Sampling, SuggestedSampling, TokenId, Usage,
+    Progress, Request, ReuseLimit, Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
@@ -69,6 +79,7 @@ pub struct Backend {
     directories: AppDirs,
     models: Models,
     chat: Chat,
+    inference: Inference,
     notices: Arc<Notices>,
     changes: broadcast::Sender<Change>,
 }
@@ -110,8 +121,14 @@ impl Backend {
         let (changes, _) = broadcast::channel(64);
         let models =
             Models::new(&directories, inference.clone(), settings, Arc::clone(&notices), changes.clone());
-        let chat = Chat::new(models.clone(), inference);
-        Self { directories, models, chat, notices, changes }
+        let (said, told) = (Arc::clone(&notices), changes.clone());
+        inference.on_snapshot_trouble(move |trouble| {
+            said.say_of_snapshots(trouble);
+            // Without listeners there is nobody to tell.
+            told.send(Change::Notices).ok();
+        });
+        let chat = Chat::new(models.clone(), inference.clone());
+        Self { directories, models, chat, inference, notices, changes }
     }
 
     /// Reads the settings, and finds out what is wrong with the data folder.
@@ -152,6 +169,34 @@ impl Backend {
     /// The places that are read and written.
     pub fn directories(&self) -> &AppDirs {
         &self.directories
+    }
+
+    /// What KV snapshots take.
+    ///
+    /// # Errors
+    /// [`Error::InferenceEnded`].
+    pub async fn snapshot_usage(&self) -> Result<SnapshotUsage> {
+        self.inference.snapshot_usage().await
+    }
+
+    /// Destroys all KV snapshots; returns their bytes. Every conversation is read again after a restart.
+    ///
+    /// # Errors
+    /// [`Error::InferenceEnded`].
+    pub async fn free_snapshots(&self) -> Result<u64> {
+        self.inference.free_snapshots().await
+    }
+
+    /// Ends for good: stops the reply under way, saves what the model has read, for at most `limit`, and lets
+    /// the data folder go.
+    ///
+    /// # Errors
+    /// [`Error::InferenceEnded`].
+    pub async fn close(&self, limit: Duration) -> Result<()> {
+        self.chat.settle().await;
+        self.inference.save_snapshots(limit).await?;
+        self.inference.keep_kv(KvKeeping::default()).await?;
+        Ok(())
     }
 
     /// Tells what changes from now on.

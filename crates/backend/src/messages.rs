@@ -1,12 +1,15 @@
 //! Everything that crosses the inference boundary: plain owned data, so that the far side can be a thread
 //! today and a process tomorrow.
 
+use std::path::PathBuf;
+
 use engine::{
     EmbedRequest, Embedding, Failure, Finish, LoadOptions, LoadedModel, Message, PrepareOptions,
     PrepareProgress, Prepared, Progress, RenderOptions, Request, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::snapshots::SnapshotUsage;
 use crate::store::ModelFolder;
 
 /// Names a job, so that its events find whoever asked.
@@ -34,12 +37,24 @@ pub enum Job {
     Prompt(Vec<Message>, RenderOptions),
     /// The ids of plain text.
     Encode(String),
-    /// One reply.
-    Generate(Request),
+    /// One reply, and the conversation that its KV rows are saved for. Those of nobody's replies never reach
+    /// the disk.
+    Generate(Request, Option<String>),
     /// Texts as vectors.
     Embed(EmbedRequest),
-    /// Frees the KV cache.
-    Forget,
+    /// Frees the KV caches: those of one conversation, or all.
+    Forget(Option<String>),
+    /// Where KV rows are kept from now on. This and the other jobs about the disk are done at once, also in
+    /// the middle of a reply.
+    KeepKv(KvKeeping),
+    /// What KV snapshots take.
+    InspectSnapshots,
+    /// Destroys all KV snapshots.
+    FreeSnapshots,
+    /// Destroys the KV snapshots that only this conversation uses.
+    ForgetSnapshots(String),
+    /// Saves what is to be saved, in its turn and for so long at most.
+    SaveSnapshots { milliseconds: u64 },
     /// The state of the loaded model.
     Inspect,
 }
@@ -52,6 +67,8 @@ pub enum Event {
     Preparing(JobId, PrepareProgress),
     /// The last event of every job.
     Done(JobId, Outcome),
+    /// KV rows cannot be saved, and why; or they can again.
+    SnapshotTrouble(Option<String>),
 }
 
 /// How a job ended.
@@ -67,17 +84,42 @@ pub enum Outcome {
         bytes: usize,
     },
     Inspected(Inspection),
+    /// The folder of the snapshots is in use, or why it is not.
+    KvKept {
+        trouble: Option<String>,
+    },
+    SnapshotsInspected(SnapshotUsage),
+    SnapshotsDestroyed {
+        bytes: u64,
+    },
+    /// Whether nothing is left to be saved.
+    SnapshotsSaved {
+        all: bool,
+    },
     /// Stopped before it began, or a preparation or an embedding in its middle.
     Cancelled,
     Failed(Failure),
+}
+
+/// Where KV rows are kept when they are not in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KvKeeping {
+    /// The most memory that the KV caches of several conversations take together. The one used last is kept
+    /// whatever it takes.
+    pub memory_bytes: u64,
+    /// The folder of the snapshots; `None` for no snapshots.
+    pub folder: Option<PathBuf>,
+    /// The most bytes of all snapshots; `None` for the smaller of 2 GiB and 5 % of the free disk.
+    pub disk_bytes: Option<u64>,
 }
 
 /// The state of the loaded model's memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
-    /// Tokens in the KV cache.
+    /// Tokens in the KV cache used last.
     pub seen_tokens: usize,
-    /// The memory of the KV cache.
+    /// The memory of all KV caches.
     pub kv_bytes: usize,
 }

@@ -12,6 +12,7 @@ use crate::Change;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
 use crate::inference::{Canceller, Inference};
+use crate::messages::KvKeeping;
 use crate::notices::{Notices, Severity};
 use crate::settings::Settings;
 use crate::store::{InstalledModel, ModelSource, ModelStore};
@@ -223,6 +224,7 @@ impl Models {
             state.states.insert(model.id.clone(), ModelState::Loading);
         }
         self.changed(Change::Models);
+        self.keep_kv().await;
         let result = match self.load_options() {
             Ok(options) => self.load(&model, options).await,
             Err(error) => Err(error),
@@ -363,6 +365,20 @@ impl Models {
                 inference.load(folder, options).await
             }
         }
+    }
+
+    /// Says where KV rows are kept. Without snapshots the chat goes on, and a notice says why there are none.
+    async fn keep_kv(&self) {
+        let settings = self.state().settings.clone();
+        let folder = self.0.directories.snapshots();
+        let keeping = KvKeeping {
+            memory_bytes: settings.kv_memory_bytes.unwrap_or_else(system::kv_memory),
+            folder: (settings.kv_disk_bytes != Some(0)).then_some(folder),
+            disk_bytes: settings.kv_disk_bytes,
+        };
+        // Where the inference side has ended the load says so.
+        let trouble = self.0.inference.keep_kv(keeping).await.unwrap_or_default();
+        self.0.notices.say_of_snapshots(trouble.as_deref());
     }
 
     /// Notes that the model is gone, after a crash.

@@ -36,6 +36,17 @@ impl Notices {
         notices.push(Notice { id, severity, code, message });
     }
 
+    /// Says why KV rows cannot be saved, or takes that away.
+    pub(crate) fn say_of_snapshots(&self, trouble: Option<&str>) {
+        self.clear("snapshots");
+        if let Some(why) = trouble {
+            let message = format!(
+                "What the model has read is not kept on disk: {why}. After a restart it is read again."
+            );
+            self.add(Severity::Warning, "snapshots", message);
+        }
+    }
+
     /// Takes away what was said about `code`.
     pub(crate) fn clear(&self, code: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|notice| notice.code != code);

@@ -19,6 +19,12 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// The most KV rows of a session; `None` takes the model's context.
     pub cache_window: Option<usize>,
+    /// The most memory of the KV caches of several conversations, in bytes; `None` takes a quarter of what is
+    /// free, at most 4 GiB.
+    pub kv_memory_bytes: Option<u64>,
+    /// The most disk that KV snapshots take, in bytes; `None` takes the smaller of 2 GiB and 5 % of what is
+    /// free, and 0 keeps none.
+    pub kv_disk_bytes: Option<u64>,
     /// What this version does not know, kept for the one that wrote it.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -42,6 +48,8 @@ impl Settings {
             execution_provider: overrides.execution_provider.unwrap_or(self.execution_provider),
             threads: overrides.threads.or(self.threads),
             cache_window: overrides.cache_window.or(self.cache_window),
+            kv_memory_bytes: self.kv_memory_bytes,
+            kv_disk_bytes: self.kv_disk_bytes,
             other: self.other,
         }
     }

@@ -27,6 +27,7 @@ fn loaded(script: impl Fn(&[TokenId]) -> Scripted + Send + Sync + 'static) -> Op
         graph: "model.onnx".into(),
         graph_choice: GraphChoice::Prepared,
         prepared: None,
+        weight_files: Vec::new(),
         inputs: 3,
         runtime_version: None,
         library: "/library".into(),

@@ -4,7 +4,8 @@ mod support;
 
 use std::path::PathBuf;
 
-use backend::messages::{Command, Event, Inspection, Job, JobId, Outcome};
+use backend::messages::{Command, Event, Inspection, Job, JobId, KvKeeping, Outcome};
+use backend::snapshots::SnapshotUsage;
 use backend::{ExecutionProviderChoice, ModelFolder};
 use engine::onnx::SelfTestErrors;
 use engine::prepare::{
@@ -14,8 +15,8 @@ use engine::prepare::{
 use engine::{
     Clock, EmbedContext, EmbedRequest, Embedding, EmbeddingSource, ExecutionProvider, Failure, FailureKind,
     Finish, FinishReason, GraphChoice, KvBackend, LoadOptions, LoadedModel, Message, ModelSpec,
-    PrepareOptions, PrepareProgress, PrepareStep, Prepared, Progress, RenderOptions, Request, Role, Sampling,
-    SuggestedSampling, TokenId, Usage, WhyOriginal,
+    PrepareOptions, PrepareProgress, PrepareStep, Prepared, Progress, RenderOptions, Request, ReuseLimit,
+    Role, Sampling, SuggestedSampling, TokenId, Usage, WhyOriginal,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -140,9 +141,15 @@ fn job() -> impl Strategy<Value = Job> {
         (vec(message(), 0..4), render_options())
             .prop_map(|(messages, options)| Job::Prompt(messages, options)),
         text().prop_map(Job::Encode),
-        request().prop_map(Job::Generate),
+        (request(), option::of(text())).prop_map(|(request, owner)| Job::Generate(request, owner)),
         embed_request().prop_map(Job::Embed),
-        Just(Job::Forget),
+        option::of(text()).prop_map(Job::Forget),
+        (any::<u64>(), option::of(path()), option::of(any::<u64>())).prop_map(
+            |(memory_bytes, folder, disk_bytes)| Job::KeepKv(KvKeeping { memory_bytes, folder, disk_bytes })
+        ),
+        prop_oneof![Just(Job::InspectSnapshots), Just(Job::FreeSnapshots)],
+        text().prop_map(Job::ForgetSnapshots),
+        any::<u64>().prop_map(|milliseconds| Job::SaveSnapshots { milliseconds }),
         Just(Job::Inspect),
     ]
 }
@@ -178,17 +185,18 @@ fn loaded() -> impl Strategy<Value = LoadedModel> {
         .prop_map(|(do_sample, temperature, top_k, top_p, min_p, repetition_penalty)| {
             SuggestedSampling { do_sample, temperature, top_k, top_p, min_p, repetition_penalty }
         });
-    let words = (text(), option::of(text()), path(), vec(text(), 0..3));
+    let words = ((text(), vec(text(), 0..3)), option::of(text()), path(), vec(text(), 0..3));
     let graph = (words, choice(), option::of(prepared().prop_map(Box::new)));
     (spec(), size(), size(), graph, any::<bool>(), any::<bool>(), suggested, seconds()).prop_map(
         |(spec, window, inputs, words, plain_template, thinking_switch, sampling, load_seconds)| {
-            let ((graph, runtime_version, library, notices), graph_choice, prepared) = words;
+            let (((graph, weight_files), runtime_version, library, notices), graph_choice, prepared) = words;
             LoadedModel {
                 spec,
                 window,
                 graph,
                 graph_choice,
                 prepared,
+                weight_files,
                 inputs,
                 runtime_version,
                 library,
@@ -298,10 +306,26 @@ fn preparing() -> impl Strategy<Value = PrepareProgress> {
 fn finish() -> impl Strategy<Value = Finish> {
     use FinishReason::{Cancelled, ContextFull, EndOfTurn, MaxTokens, StopString};
     let reason = prop::sample::select(vec![EndOfTurn, MaxTokens, StopString, ContextFull, Cancelled]);
-    let usage = (size(), size(), size(), seconds(), seconds()).prop_map(
-        |(prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds)| Usage {
+    let limit = option::of(prop_oneof![
+        Just(ReuseLimit::NothingKept),
+        size().prop_map(|token| ReuseLimit::DiffersAt { token }),
+        Just(ReuseLimit::Evicted),
+        Just(ReuseLimit::BlockDamaged),
+        Just(ReuseLimit::OtherModel),
+    ]);
+    let reuse = (size(), size(), limit);
+    let usage = (size(), reuse, size(), seconds(), seconds()).prop_map(
+        |(
+            prompt_tokens,
+            (reused_tokens, restored_tokens, reuse_limit),
+            new_tokens,
+            prefill_seconds,
+            decode_seconds,
+        )| Usage {
             prompt_tokens,
             reused_tokens,
+            restored_tokens,
+            reuse_limit,
             new_tokens,
             prefill_seconds,
             decode_seconds,
@@ -352,6 +376,12 @@ fn event() -> impl Strategy<Value = Event> {
         size().prop_map(|bytes| Outcome::Forgotten { bytes }),
         (size(), size())
             .prop_map(|(seen_tokens, kv_bytes)| { Outcome::Inspected(Inspection { seen_tokens, kv_bytes }) }),
+        option::of(text()).prop_map(|trouble| Outcome::KvKept { trouble }),
+        (any::<u64>(), any::<u64>(), size()).prop_map(|(bytes, budget_bytes, blocks)| {
+            Outcome::SnapshotsInspected(SnapshotUsage { bytes, budget_bytes, blocks })
+        }),
+        any::<u64>().prop_map(|bytes| Outcome::SnapshotsDestroyed { bytes }),
+        any::<bool>().prop_map(|all| Outcome::SnapshotsSaved { all }),
         Just(Outcome::Cancelled),
         failure().prop_map(Outcome::Failed),
     ];
@@ -359,6 +389,7 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u64>(), progress).prop_map(|(id, progress)| Event::Progress(JobId(id), progress)),
         (any::<u64>(), preparing()).prop_map(|(id, progress)| Event::Preparing(JobId(id), progress)),
         (any::<u64>(), outcome).prop_map(|(id, outcome)| Event::Done(JobId(id), outcome)),
+        option::of(text()).prop_map(Event::SnapshotTrouble),
     ]
 }
 

@@ -46,6 +46,7 @@ impl Open<ScriptedDecoder> for Far {
             spec: engine.spec().clone(),
             window: engine.window(),
             graph: "model.hearth.onnx".into(),
+            weight_files: Vec::new(),
             graph_choice: GraphChoice::Prepared,
             prepared: None,
             inputs: 3,

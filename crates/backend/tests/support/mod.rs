@@ -268,6 +268,7 @@ pub(crate) fn loaded_model(engine: &Engine<ScriptedDecoder>, options: &LoadOptio
         graph: "model.onnx".into(),
         graph_choice: GraphChoice::Original { why: WhyOriginal::NotPrepared },
         prepared: None,
+        weight_files: Vec::new(),
         inputs: 3,
         runtime_version: None,
         library: options.library.clone(),

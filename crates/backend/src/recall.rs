@@ -1,0 +1,298 @@
+//! What the inference side recalls of earlier prompts: KV blocks come back from disk before a reply, and go
+//! there when nobody waits.
+//!
+//! The files are read and written on this side of the boundary, beside the cache that they come from: a
+//! conversation of 4,000 tokens has a hundred megabytes, which are no message. What crosses is the folder,
+//! the budgets, and whose a reply is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::{
+    Decoder, Engine, Import, KV_BLOCK, KvBlock, LoadedModel, ReuseLimit, SessionId, TokenId, Usage,
+};
+
+use crate::error::Result;
+use crate::messages::KvKeeping;
+use crate::snapshots::{Chain, Doubt, Fingerprint, Saved, SnapshotUsage, Snapshots};
+use crate::store::ModelFolder;
+
+/// Blocks are read where they save at least so many tokens beyond what is in memory: fewer are read again
+/// in less time than all blocks take.
+const WORTH_READING: usize = KV_BLOCK / 4;
+
+/// Where KV rows are kept: what the thread that reads commands and the one that infers both use.
+#[derive(Default)]
+pub(crate) struct Storage {
+    snapshots: Option<Snapshots>,
+    memory_bytes: u64,
+}
+
+pub(crate) type SharedStorage = Arc<Mutex<Storage>>;
+
+impl Storage {
+    /// Takes up `keeping`. A folder that cannot be used leaves everything else as asked for.
+    pub(crate) fn keep(&mut self, keeping: &KvKeeping) -> Result<()> {
+        self.memory_bytes = keeping.memory_bytes;
+        let kept = self.snapshots.take_if(|snapshots| keeping.folder.as_deref() == Some(snapshots.folder()));
+        // Another folder is let go before the next is opened.
+        self.snapshots = None;
+        self.snapshots = match (kept, &keeping.folder) {
+            (Some(mut snapshots), _) => {
+                if let Some(budget) = keeping.disk_bytes {
+                    snapshots.set_budget(budget);
+                }
+                Some(snapshots)
+            }
+            (None, Some(folder)) => Some(Snapshots::open(folder, keeping.disk_bytes)?),
+            (None, None) => None,
+        };
+        Ok(())
+    }
+
+    pub(crate) fn usage(&self) -> SnapshotUsage {
+        self.snapshots.as_ref().map_or_else(SnapshotUsage::default, Snapshots::usage)
+    }
+
+    pub(crate) fn free_all(&mut self) -> u64 {
+        self.snapshots.as_mut().map_or(0, Snapshots::free_all)
+    }
+
+    pub(crate) fn forget(&mut self, owner: &str) -> u64 {
+        self.snapshots.as_mut().map_or(0, |snapshots| snapshots.forget(owner))
+    }
+}
+
+pub(crate) fn lock(storage: &SharedStorage) -> MutexGuard<'_, Storage> {
+    storage.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was done for a prompt before its reply began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recalled {
+    /// Rows that came back from disk.
+    rows: usize,
+    /// Why no more came, with the tokens that there would have been.
+    limit: Option<(usize, ReuseLimit)>,
+    took: Duration,
+}
+
+/// Blocks of one session that are to be saved, from `next` on, and its tail behind them.
+struct Pending {
+    session: SessionId,
+    owner: String,
+    model: Fingerprint,
+    chain: Chain,
+    next: usize,
+}
+
+/// What came of an attempt to save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Saved,
+    /// No snapshots for this conversation for now: why.
+    Failed(String),
+}
+
+/// Connects an engine with the storage.
+pub(crate) struct Recall {
+    storage: SharedStorage,
+    model: Option<Fingerprint>,
+    pending: VecDeque<Pending>,
+    owners: HashMap<SessionId, String>,
+}
+
+impl Recall {
+    pub(crate) fn new(storage: SharedStorage) -> Self {
+        Self { storage, model: None, pending: VecDeque::new(), owners: HashMap::new() }
+    }
+
+    /// Lets go of the sessions of a model that is about to be freed.
+    pub(crate) fn clear(&mut self) {
+        self.model = None;
+        self.pending.clear();
+        self.owners.clear();
+    }
+
+    /// Takes up a model.
+    pub(crate) fn begin<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        folder: &ModelFolder,
+        loaded: &LoadedModel,
+    ) {
+        self.clear();
+        engine.set_kv_budget(usize::try_from(lock(&self.storage).memory_bytes).unwrap_or(usize::MAX));
+        match Fingerprint::of(&folder.path, loaded, engine.decoder().kv_layout()) {
+            Ok(model) => self.model = Some(model),
+            Err(error) => tracing::warn!(%error, "the model has no fingerprint; its KV rows are not saved"),
+        }
+    }
+
+    /// Brings back from disk what is there of a prompt and not in memory.
+    pub(crate) fn before<D: Decoder>(
+        &mut self,
+        engine: &mut Engine<D>,
+        prompt: &[TokenId],
+        owner: Option<&str>,
+    ) -> Recalled {
+        let began = Instant::now();
+        // What belongs to nobody leaves the disk alone.
+        let (Some(owner), Some(model)) = (owner, self.model) else { return Recalled::default() };
+        if prompt.len() > engine.window() {
+            return Recalled::default();
+        }
+        let found = {
+            let mut storage = lock(&self.storage);
+            let Some(snapshots) = &mut storage.snapshots else { return Recalled::default() };
+            snapshots.welcome(owner);
+            snapshots.find(&model, prompt)
+        };
+        let mut recalled = Recalled {
+            rows: 0,
+            limit: found.limit.map(|limit| (found.rows(), limit)),
+            ..Recalled::default()
+        };
+        let layout = engine.decoder().kv_layout().clone();
+        let tail = lock(&self.storage)
+            .snapshots
+            .as_ref()
+            .and_then(|snapshots| snapshots.find_tail(&model, owner, &found, &layout));
+        let rows = found.rows() + tail.map_or(0, |tail| tail.rows());
+        if rows < engine.warm_tokens(prompt) + WORTH_READING {
+            return recalled;
+        }
+        let mut doubt = None;
+        let storage = &self.storage;
+        // One at a time, and the storage is free between two of them.
+        let numbers = 0..found.blocks() + usize::from(tail.is_some());
+        let mut blocks = numbers.map_while(|number| {
+            let read = match (&mut lock(storage).snapshots, &tail) {
+                (Some(snapshots), Some(tail)) if number == found.blocks() => {
+                    snapshots.read_tail(tail, &layout)
+                }
+                (Some(snapshots), _) => snapshots.read(&found, number, prompt, &layout),
+                (None, _) => Err(Doubt::Missing),
+            };
+            read.map_err(|found| doubt = Some((number * KV_BLOCK, limit_of(found)))).ok()
+        });
+        match engine.restore(rows, &mut blocks) {
+            Ok(Import::Whole(rows)) => recalled.rows = rows,
+            Ok(Import::Refused(refusal)) => {
+                tracing::warn!(?refusal, "KV blocks do not fit; the prompt is read");
+                recalled.limit = Some((0, ReuseLimit::OtherModel));
+            }
+            // Such as memory that ran out; the reply itself may do with less.
+            Err(error) => {
+                let error = engine::Failure::from(error).message;
+                tracing::warn!(error, "KV blocks could not be restored; the prompt is read");
+            }
+        }
+        recalled.limit = doubt.or(recalled.limit);
+        recalled.took = began.elapsed();
+        recalled
+    }
+
+    /// Completes the account of a reply, and notes what of its session is to be saved.
+    pub(crate) fn after<D: Decoder>(
+        &mut self,
+        engine: &Engine<D>,
+        owner: Option<String>,
+        recalled: Recalled,
+        usage: &mut Usage,
+    ) {
+        usage.restored_tokens = recalled.rows.min(usage.reused_tokens);
+        usage.prefill_seconds += recalled.took.as_secs_f64();
+        if let Some((there, limit)) = recalled.limit
+            && usage.reused_tokens + 1 < usage.prompt_tokens
+            && usage.reused_tokens < there + KV_BLOCK
+        {
+            usage.reuse_limit = Some(limit);
+        }
+        self.owners.retain(|&session, _| engine.session_tokens(session).is_some());
+        let Some(session) = engine.last_session() else { return };
+        self.pending.retain(|pending| pending.session != session);
+        let Some(owner) = owner else {
+            self.owners.remove(&session);
+            return;
+        };
+        self.owners.insert(session, owner.clone());
+        let (Some(model), Some(tokens)) = (self.model, engine.session_tokens(session)) else { return };
+        let Some(chain) =
+            lock(&self.storage).snapshots.as_ref().map(|snapshots| snapshots.chain(&model, tokens))
+        else {
+            return;
+        };
+        self.pending.push_back(Pending { session, owner, model, chain, next: 0 });
+    }
+
+    /// Whether anything is to be saved.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Saves the next block. Meant for moments when nobody waits: it takes as long as one block takes.
+    pub(crate) fn save_next<D: Decoder>(&mut self, engine: &Engine<D>) -> Option<Progress> {
+        let mut pending = self.pending.pop_front()?;
+        match self.save_block(engine, &pending) {
+            Ok(Saved::Written | Saved::Shared) => {
+                pending.next += 1;
+                if pending.next <= pending.chain.blocks() {
+                    self.pending.push_front(pending);
+                }
+                Some(Progress::Saved)
+            }
+            Ok(Saved::NoRoom | Saved::Unwanted) => None,
+            Err(error) => {
+                // The next reply tries again.
+                self.pending.clear();
+                Some(Progress::Failed(error))
+            }
+        }
+    }
+
+    /// After a panic while saving: nothing that was to be saved is, and sessions are only read by it.
+    pub(crate) fn give_up(&mut self) -> Option<Progress> {
+        tracing::error!("saving KV rows panicked");
+        self.pending.clear();
+        Some(Progress::Failed("an internal error".into()))
+    }
+
+    fn save_block<D: Decoder>(&self, engine: &Engine<D>, pending: &Pending) -> Result<Saved, String> {
+        let Pending { session, owner, model, chain, next } = pending;
+        let mut storage = lock(&self.storage);
+        let Some(snapshots) = &mut storage.snapshots else { return Ok(Saved::Unwanted) };
+        if snapshots.share(owner, chain, *next).map_err(|error| error.to_string())? {
+            return Ok(Saved::Shared);
+        }
+        drop(storage);
+        let end = engine.session_tokens(*session).map_or(0, <[TokenId]>::len);
+        let rows = next * KV_BLOCK..end.min((next + 1) * KV_BLOCK);
+        let block: Option<KvBlock> =
+            engine.export_block(*session, rows).map_err(|error| engine::Failure::from(error).message)?;
+        let Some(block) = block else { return Ok(Saved::Unwanted) };
+        let saved = match &mut lock(&self.storage).snapshots {
+            Some(snapshots) if *next == chain.blocks() => snapshots.save_tail(owner, model, chain, &block),
+            Some(snapshots) => snapshots.save(owner, chain, *next, &block),
+            None => Ok(Saved::Unwanted),
+        };
+        saved.map_err(|error| error.to_string())
+    }
+
+    /// Frees the sessions of `owner`; returns their bytes.
+    pub(crate) fn forget<D: Decoder>(&mut self, engine: &mut Engine<D>, owner: &str) -> usize {
+        self.pending.retain(|pending| pending.owner != owner);
+        let sessions = self.owners.extract_if(|_, owning| owning == owner).map(|(session, _)| session);
+        sessions.map(|session| engine.forget_session(session)).sum()
+    }
+}
+
+/// What a doubt means for whoever asks why a prompt was read.
+fn limit_of(doubt: Doubt) -> ReuseLimit {
+    match doubt {
+        Doubt::Missing => ReuseLimit::Evicted,
+        Doubt::Damaged | Doubt::OtherTokens => ReuseLimit::BlockDamaged,
+        Doubt::OtherModel | Doubt::OtherLayout => ReuseLimit::OtherModel,
+    }
+}
