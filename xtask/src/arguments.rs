@@ -28,7 +28,11 @@ cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N...] [--
     Measures `hearth bench` on the model folders, round by round in turn with the script of other
     programs, and prints the medians as a table. Without --models: the built-in model. A folder
     NAME-prepared is compared with NAME. --markdown writes the table into the file, between its two marks.
-    docs/performance.md shows how to make the models and the other programs ready.";
+    docs/performance.md shows how to make the models and the other programs ready.
+
+cargo xtask bench resume [--models FOLDER...] [--threads N]
+    Measures how soon a conversation of 4,000 tokens goes on after a restart, and how long reading it again
+    takes.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
@@ -66,6 +70,8 @@ pub(crate) struct BenchPlan {
     pub(crate) peers: Option<Peers>,
     /// The file that the table is written into.
     pub(crate) markdown: Option<PathBuf>,
+    /// Measure the time to go on after a restart instead of speeds.
+    pub(crate) resume: bool,
 }
 
 /// A script that measures other programs on the same models.
@@ -90,6 +96,7 @@ impl Default for BenchPlan {
             rounds: 3,
             peers: None,
             markdown: None,
+            resume: false,
         }
     }
 }
@@ -166,6 +173,7 @@ fn parse_bench(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> 
     let mut depths = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
+            Arg::Value(word) if word == "resume" => plan.resume = true,
             Arg::Long("models") => plan.models.extend(parser.values()?.map(PathBuf::from)),
             Arg::Long("prompt") => plan.prompt = parser.value()?.parse()?,
             Arg::Long("new") => plan.new = parser.value()?.parse()?,
@@ -230,6 +238,18 @@ mod tests {
         let expected =
             Selection { only: vec!["format".into(), "lint".into()], list: true, ..Selection::default() };
         assert_eq!(parse("test --only format --only lint --list").unwrap(), Task::Test(expected));
+    }
+
+    #[test]
+    fn resuming_is_measured_where_it_is_asked_for() {
+        let Task::Bench(plan) = parse("bench resume --models a --threads 2").unwrap() else {
+            panic!("not a measurement");
+        };
+        assert_eq!(
+            plan,
+            BenchPlan { resume: true, models: vec!["a".into()], threads: Some(2), ..BenchPlan::default() }
+        );
+        assert!(matches!(parse("bench again"), Err(Error::Usage(_))));
     }
 
     #[test]

@@ -8,11 +8,13 @@
 //! - `setup`: `system` packages, the `interface`'s packages, the ONNX `runtime`
 //! - `run`: the window, or the terminal chat where there is no display
 //! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers
-//! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table
+//! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table; `bench_resume`
+//!   measures how soon a conversation goes on after a restart
 //! - `command`, `stamp`, `workspace`, `print`, `error`: what they share
 
 mod arguments;
 mod bench;
+mod bench_resume;
 mod command;
 mod error;
 mod interface;
@@ -54,6 +56,7 @@ fn perform() -> Result<()> {
         Task::Setup => setup::everything(&workspace),
         Task::Run { program_arguments } => run::run(&workspace, &program_arguments),
         Task::Test(selection) => test::test(&workspace, &selection),
+        Task::Bench(plan) if plan.resume => bench_resume::bench(&workspace, &plan),
         Task::Bench(plan) => bench::bench(&workspace, &plan),
     }
 }

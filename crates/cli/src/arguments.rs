@@ -111,6 +111,10 @@ pub(crate) struct BenchArguments {
     /// far as they fit].
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub(crate) depth: Option<Vec<usize>>,
+    /// Measures instead how soon a conversation of so many tokens [4000] goes on after a restart.
+    #[arg(long, value_name = "TOKENS", num_args = 0..=1, default_missing_value = "4000",
+        conflicts_with_all = ["prompt", "new", "depth"])]
+    pub(crate) resume: Option<NonZeroUsize>,
 }
 
 /// What every subcommand takes. Nothing of it changes the saved settings.

@@ -1,6 +1,7 @@
 //! `hearth bench`: how fast a model reads and writes on this machine, what it holds, and that it rests.
 
 mod measure;
+mod random_ids;
 mod report;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::print::Printer;
 use crate::run::Run;
 use measure::{Lengths, Measurement};
+pub(crate) use random_ids::random_ids;
 use report::{MemoryAfter, Report};
 
 const NEW_TOKENS: usize = 64;

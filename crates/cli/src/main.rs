@@ -3,7 +3,7 @@
 //! # A tour
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
 //! - `chat`, `complete`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand
-//!   each.
+//!   each, `resume` is `bench --resume`.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -20,6 +20,7 @@ mod lines;
 mod models;
 mod prepare;
 mod print;
+mod resume;
 mod run;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::arguments::{Arguments, Command, ModelsCommand};
+use crate::arguments::{Arguments, BenchArguments, Command, ModelsCommand};
 use crate::error::Result;
 use crate::print::Printer;
 use crate::run::Run;
@@ -56,6 +57,9 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
             prepare::prepare(&Run::open(options)?, command, printer)
         }
         Command::Doctor => doctor::doctor(options, printer),
+        Command::Bench(BenchArguments { resume: Some(tokens), .. }) => {
+            resume::resume(&Run::open(options)?, options, tokens.get(), printer)
+        }
         Command::Bench(command) => bench::bench(&Run::open(options)?, options, command, printer),
     }
 }

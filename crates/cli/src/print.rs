@@ -260,7 +260,12 @@ fn statistics(reply: &FinishedReply) -> String {
         parts.push(format!("{:.1} tokens/s", decoded as f64 / usage.decode_seconds));
     }
     let read = usage.prompt_tokens - usage.reused_tokens;
-    parts.push(format!("read {read} in {:.2} s, reused {}", usage.prefill_seconds, usage.reused_tokens));
+    let mut reading =
+        format!("read {read} in {:.2} s, reused {}", usage.prefill_seconds, usage.reused_tokens);
+    if usage.restored_tokens > 0 {
+        reading.push_str(&format!(", {} of them from disk", usage.restored_tokens));
+    }
+    parts.push(reading);
     match reply.reason {
         Some(FinishReason::MaxTokens) => parts.push("ended at the most tokens asked for".into()),
         Some(FinishReason::ContextFull) => parts.push("ended because the context is full".into()),

@@ -2,14 +2,13 @@
 
 use backend::{Finish, FinishReason, LoadedModel, Request, Sampling, TokenId, Update};
 
+use super::random_ids::{bound, random_ids};
 use super::report::{AtDepth, Chat, Measured, Turn, median};
 use crate::error::{Error, Result};
 use crate::print::Printer;
 use crate::run::Run;
 
 const MEASURED_RUNS: usize = 3;
-/// Ids below this are frequent tokens in every vocabulary, as other programs measure them.
-const MOST_IDS: usize = 1000;
 const TURNS: usize = 10;
 /// What each turn of the chat reads and writes.
 const TURN_TOKENS: usize = 64;
@@ -59,7 +58,7 @@ impl<'r> Measurement<'r> {
         // The depth is the same in every run, and the first token behind it another one.
         let mut tokens = self.ids(0, depth);
         let mut fresh = self.ids(1, prompt);
-        fresh[0] = (fresh[0] + number as TokenId) % self.bound() as TokenId;
+        fresh[0] = (fresh[0] + number as TokenId) % bound(self.about.spec.vocabulary_size);
         tokens.extend(fresh);
         if depth == 0 {
             self.run.wait(self.run.inference().forget())?;
@@ -148,23 +147,8 @@ impl<'r> Measurement<'r> {
         })
     }
 
-    fn bound(&self) -> usize {
-        self.about.spec.vocabulary_size.clamp(1, MOST_IDS)
-    }
-
-    /// `count` ids below 1,000 and below the vocabulary, the same for the same seed and `part`.
-    ///
-    /// SplitMix64: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+    /// Ids as a text has them, the same for the same seed and `part`.
     fn ids(&self, part: u64, count: usize) -> Vec<TokenId> {
-        let bound = self.bound() as u64;
-        let mut state = self.seed ^ part.rotate_right(16);
-        let mut next = || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = state;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((mixed ^ (mixed >> 31)) % bound) as TokenId
-        };
-        (0..count).map(|_| next()).collect()
+        random_ids(self.seed ^ part.rotate_right(16), count, self.about.spec.vocabulary_size)
     }
 }
