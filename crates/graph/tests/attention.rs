@@ -158,6 +158,20 @@ fn windows_are_found_and_passed_on() {
 }
 
 #[test]
+fn layers_without_a_rotation_are_fused_beside_others_with_one() {
+    let family = Family { layers: 3, unrotated: Some(1), ..Family::default() };
+    let (fused, _) = fuse(read(&family.model()), &ModelShape::default());
+    let kernels = fused.nodes.iter().filter(|node| node.op_type() == "GroupQueryAttention");
+    let forms: Vec<_> = kernels
+        .map(|node| {
+            let given = node.attribute.iter().find(|given| given.name() == "do_rotary");
+            (given.map(|given| given.i()), node.input.len())
+        })
+        .collect();
+    assert_eq!(forms, [(Some(1), 9), (Some(0), 7), (Some(1), 9)]);
+}
+
+#[test]
 fn what_no_kernel_computes_is_refused_by_name() {
     let refused = |oddity| {
         let family = Family { oddity: Some(oddity), ..Family::default() };

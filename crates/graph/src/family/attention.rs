@@ -144,8 +144,9 @@ impl Family {
         let query = heads(writer, "q", self.heads(), self.has_norms);
         let key = heads(writer, "k", self.kv_heads, self.has_norms);
         let value = heads(writer, "v", self.kv_heads, false);
-        let query = self.rotate(writer, &query, common);
-        let mut key = self.rotate(writer, &key, common);
+        let is_rotated = self.unrotated != Some(layer);
+        let query = if is_rotated { self.rotate(writer, &query, common) } else { query };
+        let mut key = if is_rotated { self.rotate(writer, &key, common) } else { key };
         if self.oddity == Some(Oddity::NormAfterRotation) {
             key = self.norm(writer, &format!("{name}.late_norm"), &key, self.head_size);
         }

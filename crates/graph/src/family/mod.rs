@@ -108,6 +108,8 @@ pub struct Family {
     /// Whether weights are reached through copies.
     pub has_copies: bool,
     pub window: Option<usize>,
+    /// A layer whose queries and keys are not rotated.
+    pub unrotated: Option<usize>,
     pub oddity: Option<Oddity>,
 }
 
@@ -136,6 +138,7 @@ impl Default for Family {
             always_expands: false,
             has_copies: false,
             window: None,
+            unrotated: None,
             oddity: None,
         }
     }
@@ -157,10 +160,14 @@ impl Family {
         let mut flag = || dice.choice(2) == 1;
         let (has_biases, has_norms, has_guard) = (flag(), flag(), flag());
         let (has_reciprocal, always_expands, has_copies, has_window) = (flag(), flag(), flag(), flag());
+        let layers = 1 + dice.choice(3);
+        // One layer at least is rotated.
+        let unrotated = (layers > 1 && dice.choice(3) == 0).then(|| dice.choice(layers));
         let scales = [Scale::BothSides, Scale::Computed, Scale::Query, Scale::Product, Scale::Divided];
         Self {
             seed,
-            layers: 1 + dice.choice(3),
+            layers,
+            unrotated,
             kv_heads: 1 + dice.choice(3),
             group: 1 + dice.choice(4),
             head_size: [16, 32, 64][dice.choice(3)],

@@ -38,11 +38,18 @@ pub(super) struct Layer {
     pub(super) output: String,
 }
 
-/// Queries or keys around their rotation, `[batch, heads, tokens, head size]`.
+/// Queries or keys around their rotation, `[batch, heads, tokens, head size]`: the same value twice where
+/// there is none.
 #[derive(Debug, Clone)]
 pub(super) struct Side {
     pub(super) heads: String,
     pub(super) rotated: String,
+}
+
+impl Side {
+    pub(super) fn is_rotated(&self) -> bool {
+        self.heads != self.rotated
+    }
 }
 
 /// One state of a layer: what was and what becomes of it.
@@ -359,9 +366,7 @@ impl<'g> Search<'_, 'g> {
         }
         let mut heads: Vec<_> = heads.into_iter().collect();
         match (heads.pop(), heads.pop()) {
-            (Some(heads), None) if heads != rotated => {
-                Ok(Side { heads: heads.clone(), rotated: rotated.to_owned() })
-            }
+            (Some(heads), None) => Ok(Side { heads: heads.clone(), rotated: rotated.to_owned() }),
             _ => Err(Refusal::NoRotation { layer, node: shown(node) }),
         }
     }

@@ -80,8 +80,8 @@ pub struct LayerReport {
 struct Examined {
     layer: Layer,
     proven: Proven,
-    /// Its rotation, by the place in the list of all.
-    rotation: usize,
+    /// Its rotation, by the place in the list of all. Some models have layers without.
+    rotation: Option<usize>,
 }
 
 /// What is to be put in the place of what.
@@ -143,8 +143,12 @@ fn examine(graph: &Graph, shape: &ModelShape, rows: usize) -> Result<Option<Plan
     for layer in layers {
         let heads = examination.heads(&layer)?;
         let rotation = rotation_of(&wiring, &layer, heads, rows, &mut rotations)?;
-        let proven = examination.prove(&layer, heads, &rotations[rotation])?;
+        let proven = examination.prove(&layer, heads, rotation.map(|place| &rotations[place]))?;
         examined.push(Examined { layer, proven, rotation });
+    }
+    // Without any rotation, nothing in the new graph would know how long it may become.
+    if let ([], Some(Examined { layer, .. })) = (rotations.as_slice(), examined.first()) {
+        return Err(rotation::none(&wiring, &layer.number, &layer.key));
     }
     agrees(shape, &examined, &rotations, rows)?;
     Ok(Some(Plan { layers: examined, rotations, rows }))
@@ -158,21 +162,29 @@ fn single_positions(wiring: &Wiring<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The place of a layer's rotation in the list, to which a new one is added.
+/// The place of a layer's rotation in the list, to which a new one is added; `None` for layers without.
 fn rotation_of(
     wiring: &Wiring<'_>,
     layer: &Layer,
     heads: usize,
     rows: usize,
     rotations: &mut Vec<Rotation>,
-) -> Result<usize, Refusal> {
+) -> Result<Option<usize>, Refusal> {
+    match (layer.key.is_rotated(), layer.query.is_rotated()) {
+        (true, true) => {}
+        (false, false) => return Ok(None),
+        (is_key, _) => {
+            let side = if is_key { &layer.query } else { &layer.key };
+            return Err(rotation::none(wiring, &layer.number, side));
+        }
+    }
     let key = (layer.kv_heads, layer.head_size);
     let query = (heads, layer.head_size);
     for (place, rotation) in rotations.iter().enumerate().rev() {
         if rotation.holds_for(wiring, &layer.number, &layer.key, key, rows)?
             && rotation.holds_for(wiring, &layer.number, &layer.query, query, rows)?
         {
-            return Ok(place);
+            return Ok(Some(place));
         }
     }
     let rotation = Rotation::read(wiring, &layer.number, &layer.key, key, rows)?;
@@ -183,7 +195,7 @@ fn rotation_of(
         return Err(Refusal::OtherNumbers { layer: layer.number.clone(), output });
     }
     rotations.push(rotation);
-    Ok(rotations.len() - 1)
+    Ok(Some(rotations.len() - 1))
 }
 
 /// Compares the graph with the model's configuration.

@@ -146,12 +146,12 @@ impl<'w, 'g> Examination<'w, 'g> {
         }
     }
 
-    /// Asks for everything of a layer whose rotation is known.
+    /// Asks for everything of a layer whose rotation, if it has one, is known.
     pub(super) fn prove(
         &mut self,
         layer: &Layer,
         heads: usize,
-        rotation: &Rotation,
+        rotation: Option<&Rotation>,
     ) -> Result<Proven, Refusal> {
         let window = self.window(layer)?;
         let query = self.source(layer, &layer.query.heads, heads)?;
@@ -257,7 +257,12 @@ impl<'w, 'g> Examination<'w, 'g> {
     }
 
     /// Computes a layer twice, as the graph does and as the kernel would.
-    fn compare(&mut self, layer: &Layer, proven: &mut Proven, rotation: &Rotation) -> Result<(), Refusal> {
+    fn compare(
+        &mut self,
+        layer: &Layer,
+        proven: &mut Proven,
+        rotation: Option<&Rotation>,
+    ) -> Result<(), Refusal> {
         let (tokens, total) = (SMALL.tokens, SMALL.total());
         let wiring = self.wiring;
         let shapes = self.shapes(SMALL);
@@ -327,7 +332,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn new(layer: &Layer, proven: &Proven, rotation: &Rotation) -> Self {
+    fn new(layer: &Layer, proven: &Proven, rotation: Option<&Rotation>) -> Self {
         let size = layer.head_size;
         // Numbers of `[tokens, heads, head size]` by head and token.
         let head_of = |source: &Source, head: usize, token: usize| {
@@ -335,7 +340,8 @@ impl Reference {
             numbers[(token * source.heads + head) * size..][..size].to_vec()
         };
         let turned = |source: &Source, head: usize, token: usize| {
-            rotation.turned(&head_of(source, head, token), SMALL.past + token)
+            let head = head_of(source, head, token);
+            rotation.map_or(head.clone(), |rotation| rotation.turned(&head, SMALL.past + token))
         };
         let mut queries = Vec::new();
         for head in 0..proven.heads {

@@ -87,16 +87,18 @@ fn attention(examined: &Examined) -> Vec<NodeProto> {
     };
     let (query, key) = (taken(&proven.query, "query"), taken(&proven.key, "key"));
     let value = taken(&proven.value, "value");
-    let (cosines, sines) = table_names(*rotation);
-    let inputs =
-        [query.as_str(), &key, &value, &layer.past_key, &layer.past_value, LAST, TOTAL, &cosines, &sines];
+    let tables = rotation.map(table_names);
+    let mut inputs = vec![query.as_str(), &key, &value, &layer.past_key, &layer.past_value, LAST, TOTAL];
+    if let Some((cosines, sines)) = &tables {
+        inputs.extend([cosines.as_str(), sines]);
+    }
     let outputs = [layer.output.as_str(), &layer.present_key, &layer.present_value];
     let window = proven.window.map_or(-1, |window| window as i64);
     let attributes = vec![
         build::int("num_heads", proven.heads as i64),
         build::int("kv_num_heads", layer.kv_heads as i64),
         build::float("scale", proven.scale as f32),
-        build::int("do_rotary", 1),
+        build::int("do_rotary", i64::from(tables.is_some())),
         build::int("local_window_size", window),
     ];
     let name = format!("{PREFIX}{}", layer.number);

@@ -128,12 +128,11 @@ impl Rotation {
 
 impl Turn<'_, '_, '_> {
     fn no_rotation(&self) -> Refusal {
-        Refusal::NoRotation { layer: self.layer.to_owned(), node: self.node() }
+        none(self.wiring, self.layer, self.side)
     }
 
     fn node(&self) -> String {
-        let maker = self.wiring.maker(&self.side.rotated);
-        maker.map_or_else(|| self.side.rotated.clone(), |index| shown(self.wiring.node(index)))
+        maker(self.wiring, self.side)
     }
 
     /// What every head with `numbers` becomes at a position.
@@ -177,6 +176,16 @@ impl Turn<'_, '_, '_> {
             Err(Refusal::NoRotation { layer, node })
         }
     }
+}
+
+fn maker(wiring: &Wiring<'_>, side: &Side) -> String {
+    let maker = wiring.maker(&side.rotated);
+    maker.map_or_else(|| side.rotated.clone(), |index| shown(wiring.node(index)))
+}
+
+/// One side of a layer has no rotation.
+pub(super) fn none(wiring: &Wiring<'_>, layer: &str, side: &Side) -> Refusal {
+    Refusal::NoRotation { layer: layer.to_owned(), node: maker(wiring, side) }
 }
 
 /// The node at which an evaluation of `value` ended.
