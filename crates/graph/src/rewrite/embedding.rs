@@ -18,6 +18,7 @@ const SCALES: &str = "hearth/embedding/scales";
 const SAMPLED_ROWS: u64 = 64;
 /// Beyond half a step by this share of one is rounding of the comparison itself.
 const SLACK: f32 = 1e-3;
+const MOST_SIZE: i64 = 1 << 24;
 
 /// What became of the graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,7 +149,8 @@ impl<'g> Quantised<'g> {
         if !is_operator(product, "com.microsoft", "MatMulNBits") {
             return Err(Refusal::NotQuantised(product.op_type().to_owned()));
         }
-        let given = |name: &str| integer(product, name).filter(|&value| value > 0);
+        // Larger sizes are none of a model, and their products could not be counted.
+        let given = |name: &str| integer(product, name).filter(|size| (1..=MOST_SIZE).contains(size));
         let (bits, packing) = (given("bits").unwrap_or(4), integer(product, "weight_prepacked").unwrap_or(0));
         let (Some(vocabulary), Some(width), Some(block)) = (given("N"), given("K"), given("block_size"))
         else {
@@ -217,7 +219,7 @@ fn table<'g>(wiring: &Wiring<'g>, head: &Quantised<'_>) -> Result<(usize, &'g Te
     let gathers = wiring.graph().nodes.iter().enumerate().filter_map(|(place, node)| {
         let is_rows = is_operator(node, "", "Gather") && integer(node, "axis").unwrap_or(0) == 0;
         let tensor = wiring.initializer(node.input.first()?).filter(is_table)?;
-        (is_rows && node.input.len() == 2).then_some((place, tensor))
+        (is_rows && node.input.len() == 2 && node.output.len() == 1).then_some((place, tensor))
     });
     let mut gathers = gathers.collect::<Vec<_>>();
     let Some((gather, table)) = gathers.pop() else {

@@ -145,6 +145,9 @@ impl Norm {
     /// The norm whose last node is at `end`.
     fn ending_at(wiring: &Wiring<'_>, end: usize) -> Option<Self> {
         let node = wiring.node(end);
+        if node.output.len() != 1 {
+            return None;
+        }
         if is_operator(node, "", NORM) {
             return Self::fused(wiring, end);
         }
@@ -161,7 +164,7 @@ impl Norm {
         let [input, weight] = node.input.as_slice() else { return None };
         let given = |name: &str| node.attribute.iter().find(|given| given.name() == name);
         let is_last = given("axis").is_some_and(|axis| axis.i() == -1);
-        if !is_last || node.output.len() != 1 {
+        if !is_last {
             return None;
         }
         let (weight, width) = row(wiring, weight)?;
@@ -201,7 +204,11 @@ impl Norm {
         }
         let sum = wiring.maker(name)?;
         let node = wiring.node(sum);
-        (is_operator(node, "", "Add") && node.input.len() == 2 && !edits.gone.contains(&sum)).then_some(sum)
+        (is_operator(node, "", "Add")
+            && node.input.len() == 2
+            && node.output.len() == 1
+            && !edits.gone.contains(&sum))
+        .then_some(sum)
     }
 
     fn check(&self, wiring: &Wiring<'_>, rows: &mut Rows<'_, '_>) -> Result<(), Refusal> {

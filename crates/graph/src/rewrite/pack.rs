@@ -148,7 +148,10 @@ fn groups(graph: &Graph) -> Vec<Vec<usize>> {
         if !is_operator(part, "com.microsoft", "MatMulNBits") {
             continue;
         }
-        let Some(read) = part.input.first() else { continue };
+        let ([_], Some(read)) = (part.output.as_slice(), part.input.first().filter(|name| !name.is_empty()))
+        else {
+            continue;
+        };
         let place = *places.entry(read.as_str()).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() - 1
@@ -191,15 +194,11 @@ fn plan(wiring: &Wiring<'_>, nodes: &[usize]) -> Result<Plan, Refusal> {
     let mut products = Vec::new();
     for &node in nodes {
         let product = wiring.node(node);
-        let columns = integer(product, "N").filter(|&columns| columns > 0);
-        let columns = columns.ok_or_else(|| Refusal::Size { product: name(product), input: "B" })?;
+        let columns = size(product, "N", None)?;
         products.push(Product { node, columns, output: product.output[0].clone() });
     }
-    let (rows, block) = (integer(first, "K").unwrap_or(0), integer(first, "block_size").unwrap_or(0));
-    let bits = integer(first, "bits").unwrap_or(4);
-    if rows <= 0 || block <= 0 || bits <= 0 {
-        return Err(Refusal::Size { product: name(first), input: "B" });
-    }
+    let (rows, block) = (size(first, "K", None)?, size(first, "block_size", None)?);
+    let bits = size(first, "bits", Some(4))?;
     let (blocks, blob) = ((rows as u64).div_ceil(block as u64) as i64, block * bits / 8);
     let mut inputs = Vec::new();
     let of =
@@ -251,6 +250,13 @@ fn weights<'g>(wiring: &Wiring<'g>, value: &str) -> Option<&'g TensorProto> {
 
 fn name(node: &NodeProto) -> String {
     node.name().to_owned()
+}
+
+/// A size of the product `node`, as no model has it larger: products of three of them can be counted.
+fn size(node: &NodeProto, given: &str, default: Option<i64>) -> Result<i64, Refusal> {
+    const MOST: i64 = 1 << 20;
+    let size = integer(node, given).or(default).filter(|size| (1..=MOST).contains(size));
+    size.ok_or_else(|| Refusal::Size { product: name(node), input: "B" })
 }
 
 /// What `node` reads at `input`, empty where it is left out.
@@ -351,7 +357,7 @@ fn added_biases(wiring: &Wiring<'_>, products: &[Product]) -> Option<(Vec<usize>
         let [left, right] = node.input.as_slice() else { return None };
         let bias = if *left == product.output { right } else { left };
         let tensor = weights(wiring, bias)?;
-        if !is_operator(node, "", "Add") || tensor.dims != [product.columns] {
+        if !is_operator(node, "", "Add") || node.output.len() != 1 || tensor.dims != [product.columns] {
             return None;
         }
         let scales = weights(wiring, read(wiring.node(product.node), SCALES))?;

@@ -86,9 +86,11 @@ impl<'w, 'g> Rows<'w, 'g> {
             "GatherBlockQuantized" if is_f32(2) => {
                 let block = integer(node, "block_size").unwrap_or(128);
                 let (packed, bits) = (second(0)?, integer(node, "bits").unwrap_or(4));
-                let width =
-                    if tensor(0)?.data_type() == data_type::UINT8 { packed * 8 / bits } else { packed };
-                (second(2)? * block >= width).then_some(width)
+                let width = match tensor(0)?.data_type() {
+                    data_type::UINT8 => packed.checked_mul(8)?.checked_div(bits)?,
+                    _ => packed,
+                };
+                (second(2)?.checked_mul(block)? >= width).then_some(width)
             }
             "DequantizeLinear" if is_f32(1) => {
                 // The rows of a quantised table, one for each position.
@@ -99,9 +101,8 @@ impl<'w, 'g> Rows<'w, 'g> {
                 }
             }
             "Mul" if node.input.len() == 2 => self.scaled(node),
-            "Cast" if integer(node, "to") == Some(i64::from(data_type::FLOAT)) => of(&node.input[0]),
-            NORM => of(&node.input[0]),
-            SUM_NORM => of(&node.input[0]),
+            "Cast" if integer(node, "to") == Some(i64::from(data_type::FLOAT)) => of(node.input.first()?),
+            NORM | SUM_NORM => of(node.input.first()?),
             "Add" => {
                 let mut widths = node.input.iter().map(|name| match wiring.constant(name) {
                     // A bias is as wide as the rows that it is added to.
