@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::onnx::ExecutionProviderChoice;
-use engine::{LoadOptions, LoadedModel, PrepareOptions, PrepareProgress, Prepared};
+use engine::{FailureKind, LoadOptions, LoadedModel, PrepareOptions, PrepareProgress, Prepared};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use crate::Change;
@@ -33,6 +33,12 @@ pub enum ModelState {
     /// Loaded; it answers.
     Ready,
     Failed(Error),
+}
+
+/// Whether a failure of this kind is about preparing a model and not about the model itself.
+fn is_about_preparing(kind: FailureKind) -> bool {
+    use FailureKind::{Crashed, DiskFull, Internal, ModelUnwritable, OutOfMemory};
+    matches!(kind, ModelUnwritable | DiskFull | OutOfMemory | Crashed | Internal)
 }
 
 /// The models and the one that answers. Cheap to clone.
@@ -275,6 +281,11 @@ impl Models {
         let told = |_: &PrepareProgress| {};
         if let Err(error) = self.prepare_held(model, false, told).await {
             tracing::warn!(model = model.id, %error, "the model was not prepared");
+            let kind = error.engine_kind();
+            if !matches!(kind, Some(kind) if is_about_preparing(kind)) {
+                // The load will say it better.
+                return;
+            }
             let name = &model.name;
             let message =
                 format!("{name} runs as it came, without being prepared for this machine: {error}.");

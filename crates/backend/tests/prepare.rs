@@ -78,6 +78,10 @@ impl Open<ScriptedDecoder> for Far {
             }
             return Ok(Preparation::Cancelled);
         }
+        if name == "broken" {
+            let path = folder.join("model.onnx");
+            return Err(engine::Error::FileMissing { path, needed: "the script says so".into() });
+        }
         if name == "locked" {
             let source = std::io::ErrorKind::ReadOnlyFilesystem.into();
             return Err(engine::Error::FolderUnwritable { path: folder.to_path_buf(), source });
@@ -111,7 +115,7 @@ struct World {
 
 impl World {
     fn new(transport: Transport) -> Self {
-        Self::with(transport, |directories, inference| Backend::open_with(directories, inference))
+        Self::with(transport, Backend::open_with)
     }
 
     fn with(transport: Transport, open: impl FnOnce(AppDirs, backend::Inference) -> Backend) -> Self {
@@ -119,7 +123,7 @@ impl World {
         let directories = directories(folder.path());
         make_model(&directories.resources[0], "ember", "{}");
         let installed: PathBuf = directories.models();
-        for id in ["mine", "slow", "locked"] {
+        for id in ["mine", "slow", "locked", "broken"] {
             make_model(&installed, id, "{}");
         }
         let asked = Asked::default();
@@ -203,6 +207,10 @@ fn a_model_that_cannot_be_prepared_runs_as_it_came_and_the_reason_is_told() {
         let notices = world.backend.notices();
         let [notice] = notices.as_slice() else { panic!("one notice: {notices:?}") };
         assert!(notice.message.contains("cannot write to the model folder"), "{}", notice.message);
+        world.backend.dismiss_notice(&notice.id);
+        world.backend.select_model("broken").await.expect("the script loads it");
+        assert_eq!(world.asked(), ["prepare broken", "open broken"]);
+        assert!(world.backend.notices().is_empty(), "what is wrong with the model, its load tells");
     });
 }
 
