@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use engine::{Failure, FailureKind};
 
+use crate::hub::HubFailure;
+
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -41,6 +43,24 @@ pub enum Error {
     /// The conversation has no reply that could be made again or go on.
     #[error("there is no reply that could {what}")]
     NoReply { what: &'static str },
+    /// Nothing came from a hub.
+    #[error("cannot {doing}: {reason}")]
+    Hub { doing: String, kind: HubFailure, reason: String },
+    /// A name that came from outside is none that may be used.
+    #[error("the name `{name}` is refused: {reason}")]
+    Name { name: String, reason: String },
+    /// A file came, twice, and is not the one that was asked for.
+    #[error("`{file}` is not the file that was asked for: expected {expected}, found {found}")]
+    WrongFile { file: String, expected: String, found: String },
+    /// There is too little room for what is to come.
+    #[error("`{path}` has too little room: {missing} bytes more are needed")]
+    DiskFull { path: PathBuf, missing: u64 },
+    /// A repository or folder holds no model that can run here.
+    #[error("{what} cannot be used: {reason}")]
+    Unsupported { what: String, reason: String },
+    /// A folder of the model library could not be read or changed.
+    #[error("cannot {doing} `{path}`: {reason}")]
+    Library { doing: &'static str, path: PathBuf, reason: String },
     /// The inference thread ended.
     #[error("the inference thread has ended; restart the application")]
     InferenceEnded,

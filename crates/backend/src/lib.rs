@@ -22,7 +22,9 @@
 mod chat;
 mod conversation;
 mod directories;
+mod download;
 mod error;
+pub mod hub;
 mod inference;
 pub mod messages;
 mod models;
@@ -48,6 +50,7 @@ use snapshots::SnapshotUsage;
 pub use chat::{Chat, ChatEvent, Draft};
 pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
+pub use download::{DownloadOutcome, DownloadPhase, DownloadProgress, Downloader, Inspect, RepairOutcome};
 pub use engine::onnx::ExecutionProviderChoice;
 pub use engine::prepare::{GraphToRun, Measurement, PassResult, Speed, Verdict};
 pub use engine::{
@@ -61,7 +64,10 @@ pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use reply_options::ReplyOptions;
 pub use settings::{Overrides, Settings};
-pub use store::{InstalledModel, ModelFolder, ModelSource, ModelStore};
+pub use store::{
+    CheckedFile, DiskRules, FileState, InstalledModel, MANIFEST, Manifest, ModelFolder, ModelRecord,
+    ModelSource, ModelStore, Origin, RecordedFile, Unfinished,
+};
 pub use system::{Memory, cpu_time, threads};
 
 /// A fact that changed. What it is now is read from the [`Backend`].

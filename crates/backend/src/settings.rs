@@ -7,6 +7,7 @@ use engine::onnx::ExecutionProviderChoice;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::hub::NetworkSettings;
 
 /// What the user chose. Every field has a default, so that files of other versions can be read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,9 +26,16 @@ pub struct Settings {
     /// The most disk that KV snapshots take, in bytes; `None` takes the smaller of 2 GiB and 5 % of what is
     /// free, and 0 keeps none.
     pub kv_disk_bytes: Option<u64>,
+    /// How requests leave, where any do.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network: NetworkSettings,
     /// What this version does not know, kept for the one that wrote it.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What one run of the program asks for in the place of the settings. None of it is ever saved.
@@ -50,6 +58,7 @@ impl Settings {
             cache_window: overrides.cache_window.or(self.cache_window),
             kv_memory_bytes: self.kv_memory_bytes,
             kv_disk_bytes: self.kv_disk_bytes,
+            network: self.network,
             other: self.other,
         }
     }

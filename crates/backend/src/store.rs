@@ -1,9 +1,24 @@
 //! The models on this machine: those that the user installed and those that the application brings.
+//!
+//! `manifest` says what an installed model is made of, `verify` whether it still is; `staging` holds what is not
+//! whole yet, and `files` writes so that a file is whole or not there.
+
+pub(crate) mod files;
+mod manifest;
+pub(crate) mod staging;
+pub(crate) mod verify;
 
 use std::path::{Path, PathBuf};
 
 use engine::{ModelConfig, find_graph};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use files::DiskRules;
+pub use manifest::{MANIFEST, Manifest, ModelRecord, Origin, RecordedFile};
+pub use staging::Unfinished;
+pub(crate) use staging::part_path;
+pub use verify::{CheckedFile, FileState};
 
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
@@ -122,6 +137,49 @@ impl ModelStore {
         let known = models.iter().map(|model| format!("`{}`", model.id)).collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none is installed".into() } else { format!("there are {known}") };
         Err(Error::ModelUnknown { id: id.to_owned(), known })
+    }
+
+    /// The downloads that were begun and not ended.
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        staging::unfinished(&self.installed)
+    }
+
+    /// Deletes an installed model: at once as far as anybody sees.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a model that the user did not install; [`Error::Library`].
+    pub fn remove(&self, model: &InstalledModel) -> Result<()> {
+        let name = model.id.strip_prefix("installed/").unwrap_or(&model.id);
+        let folder = self.installed.join(name);
+        if model.source != ModelSource::Installed
+            || !engine::is_plain_file_name(&name.replace('@', "-"))
+            || !folder.is_dir()
+        {
+            let reason = "it does not lie in the folder of installed models; delete it where it lies";
+            return Err(Error::Unsupported { what: format!("`{}`", model.id), reason: reason.into() });
+        }
+        staging::remove(&self.installed, &folder)
+    }
+
+    /// Reads every byte of a model and compares it with its manifest; `None` where `stop` came first.
+    /// `on_bytes` is told how many more were read.
+    ///
+    /// # Errors
+    /// [`Error::Library`] where the model has no manifest, so that nobody knows what is right.
+    pub fn verify(
+        &self,
+        model: &InstalledModel,
+        stop: &CancellationToken,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Option<Vec<CheckedFile>>> {
+        match Manifest::read(&model.folder)? {
+            Some(manifest) => Ok(verify::verify(&model.folder, &manifest.record, stop, on_bytes)),
+            None => Err(Error::Library {
+                doing: "verify",
+                path: model.folder.clone(),
+                reason: "it has no manifest, so nobody knows what is right".into(),
+            }),
+        }
     }
 
     /// The model to begin with: what [`ModelStore::find`] knows as `preferred`, else the first.

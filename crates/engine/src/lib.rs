@@ -58,9 +58,10 @@ pub use decoder::{Decoder, DraftCost, ExecutionProvider, Forward, KvBackend, KvC
 pub use embed::{EmbedContext, EmbedRequest, Embedded, Embedder, Embedding, EmbeddingSource};
 pub use engine::{Engine, PREFILL_CHUNK};
 pub use error::{Error, Failure, FailureKind, Result};
+pub use graph::preflight::is_plain_name as is_plain_file_name;
 pub use kv_block::{Import, KV_BLOCK, KvBlock, KvElement, KvLayout, KvRefusal, KvTensor};
 pub use message::{Message, Role, TokenId};
-pub use model::{LoadOptions, LoadedModel, ModelText, find_graph};
+pub use model::{LoadOptions, LoadedModel, ModelText, check_folder, find_graph};
 pub use prepare::{
     GraphChoice, Preparation, PrepareOptions, PrepareProgress, PrepareStep, Prepared, WhyOriginal,
 };

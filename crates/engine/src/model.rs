@@ -179,6 +179,19 @@ fn load(
     }
 }
 
+/// Checks the model in `folder` as far as that goes without a runtime: its configuration, its tokenizer and chat
+/// template, and its graph by the preflight.
+///
+/// # Errors
+/// As [`Engine::open`].
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let config = ModelConfig::read(folder)?;
+    let graph = find_graph(folder, &config)?;
+    ModelText::open(folder, &config)?;
+    graph::preflight::check(&folder.join(graph), &graph::Limits::default())?;
+    Ok(())
+}
+
 pub(crate) fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     OnnxOptions {

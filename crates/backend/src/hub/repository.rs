@@ -1,0 +1,221 @@
+//! What a hub tells of a repository: its commit, its terms, its files.
+
+use reqwest::Url;
+use reqwest::header::LINK;
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::ledger::Purpose;
+use super::names::{Commit, RepositoryId};
+use super::{Hub, HubFailure};
+use crate::error::{Error, Result};
+
+/// A listing that is longer is not that of a model.
+const MOST_FILES: usize = 10_000;
+const MOST_PAGES: usize = 50;
+const MOST_HITS: usize = 50;
+
+/// A repository at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repository {
+    pub id: RepositoryId,
+    pub commit: Commit,
+    /// The licence that its card names.
+    pub licence: Option<String>,
+    /// The models that it was made from.
+    pub base_models: Vec<String>,
+    /// Whether a login and accepted conditions are asked for.
+    pub gated: bool,
+}
+
+/// A file of a repository. Its path is not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryFile {
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    pub digest: Digest,
+}
+
+/// A repository that a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SearchHit {
+    pub id: RepositoryId,
+    pub licence: Option<String>,
+    pub downloads: Option<u64>,
+    pub likes: Option<u64>,
+    pub gated: bool,
+}
+
+#[derive(Deserialize)]
+struct RepositoryAnswer {
+    sha: String,
+    #[serde(default)]
+    gated: serde_json::Value,
+    #[serde(default, rename = "cardData")]
+    card: serde_json::Value,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct TreeAnswer {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: String,
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Deserialize)]
+struct LargeFile {
+    oid: String,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct HitAnswer {
+    id: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    downloads: Option<u64>,
+    likes: Option<u64>,
+    #[serde(default)]
+    gated: serde_json::Value,
+}
+
+impl Hub {
+    /// The repository `id` at `revision`, a commit, branch or tag; `None` takes `main`.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub async fn repository(&self, id: &RepositoryId, revision: Option<&str>) -> Result<Repository> {
+        let doing = format!("look up the repository `{id}`");
+        let revision = revision.unwrap_or("main");
+        let parts = ["api", "models", id.owner(), id.name(), "revision", revision];
+        let url = self.transport().options.endpoint.below(parts);
+        let (_, answer) = self.transport().json(&doing, url, Purpose::Repository).await?;
+        let answer: RepositoryAnswer = read(&doing, answer)?;
+        let commit =
+            Commit::parse(&answer.sha).map_err(|_| broken(&doing, "the answer names no commit".into()))?;
+        Ok(Repository {
+            id: id.clone(),
+            commit,
+            licence: tagged(&answer.tags, "license:").or_else(|| {
+                answer.card.get("license").and_then(|licence| licence.as_str()).map(str::to_owned)
+            }),
+            base_models: base_models(&answer.card),
+            gated: is_gated(&answer.gated),
+        })
+    }
+
+    /// Every file of the repository at `commit`.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub async fn files(&self, id: &RepositoryId, commit: &Commit) -> Result<Vec<RepositoryFile>> {
+        let doing = format!("list the files of `{id}`");
+        let endpoint = &self.transport().options.endpoint;
+        let parts = ["api", "models", id.owner(), id.name(), "tree", commit.as_str()];
+        let mut url = endpoint.below(parts);
+        url.query_pairs_mut().append_pair("recursive", "true");
+        let mut files = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let (headers, answer) = self.transport().json(&doing, url.clone(), Purpose::FileList).await?;
+            let entries: Vec<TreeAnswer> = read(&doing, answer)?;
+            for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
+                files.push(file(&doing, entry)?);
+            }
+            if files.len() > MOST_FILES {
+                return Err(broken(&doing, format!("it has more than {MOST_FILES} files")));
+            }
+            let link = headers.get(LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
+            let Some(next) = link else { return Ok(files) };
+            url = url
+                .join(next)
+                .ok()
+                .filter(|next| endpoint.is_origin_of(next))
+                .ok_or_else(|| broken(&doing, "the next page lies on another server".into()))?;
+        }
+        Err(broken(&doing, format!("the listing has more than {MOST_PAGES} pages")))
+    }
+
+    /// Chat models with ONNX files whose name has `words`, the most fetched first.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub async fn search(&self, words: &str, most: usize) -> Result<Vec<SearchHit>> {
+        let doing = format!("search for `{words}`");
+        let mut url: Url = self.transport().options.endpoint.below(["api", "models"]);
+        url.query_pairs_mut()
+            .append_pair("search", words)
+            .append_pair("filter", "onnx")
+            .append_pair("pipeline_tag", "text-generation")
+            .append_pair("sort", "downloads")
+            .append_pair("limit", &most.min(MOST_HITS).to_string());
+        let (_, answer) = self.transport().json(&doing, url, Purpose::Search).await?;
+        let hits: Vec<HitAnswer> = read(&doing, answer)?;
+        // An id that is none could only mislead.
+        let readable = hits.into_iter().filter_map(|hit| Some((RepositoryId::parse(&hit.id).ok()?, hit)));
+        let hits = readable.map(|(id, hit)| SearchHit {
+            id,
+            licence: tagged(&hit.tags, "license:"),
+            downloads: hit.downloads,
+            likes: hit.likes,
+            gated: is_gated(&hit.gated),
+        });
+        Ok(hits.take(most.min(MOST_HITS)).collect())
+    }
+}
+
+fn file(doing: &str, entry: TreeAnswer) -> Result<RepositoryFile> {
+    let digest = match &entry.lfs {
+        // For a large file `oid` is that of a pointer to it.
+        Some(large) => Digest::sha256(&large.oid),
+        None => Digest::git_sha1(&entry.oid),
+    };
+    let size = entry.lfs.map_or(entry.size, |large| large.size);
+    match digest {
+        Ok(digest) => Ok(RepositoryFile { path: entry.path, size, digest }),
+        Err(_) => Err(broken(doing, format!("the listing has no digest of `{}`", entry.path))),
+    }
+}
+
+fn tagged(tags: &[String], name: &str) -> Option<String> {
+    tags.iter().find_map(|tag| tag.strip_prefix(name)).map(str::to_owned)
+}
+
+fn base_models(card: &serde_json::Value) -> Vec<String> {
+    match card.get("base_model") {
+        Some(serde_json::Value::String(model)) => vec![model.clone()],
+        Some(serde_json::Value::Array(models)) => {
+            models.iter().filter_map(|model| model.as_str().map(str::to_owned)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// `false`, or `"auto"` and `"manual"`.
+fn is_gated(gated: &serde_json::Value) -> bool {
+    gated.as_bool().unwrap_or_else(|| gated.is_string())
+}
+
+/// The address behind `<…>; rel="next"` (RFC 8288).
+fn next_page(link: &str) -> Option<&str> {
+    link.split(',').find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        parameters.contains("rel=\"next\"").then_some(address)
+    })
+}
+
+fn read<T: for<'de> Deserialize<'de>>(doing: &str, answer: serde_json::Value) -> Result<T> {
+    serde_json::from_value(answer)
+        .map_err(|error| broken(doing, format!("the answer has another form: {error}")))
+}
+
+fn broken(doing: &str, reason: String) -> Error {
+    Error::Hub { doing: doing.to_owned(), kind: HubFailure::Protocol, reason }
+}
