@@ -8,6 +8,9 @@
 //!   plain data of [`messages`] passes.
 //! - [`snapshots`] keeps what a model has read on disk, and `recall` brings it back before a reply and saves
 //!   it when nobody waits, both on the far side: what is hundreds of megabytes crosses nothing.
+//! - [`Library`] is where models come from: [`Catalog`] recommends, [`variants`] reads any repository of a
+//!   [`hub`], [`Downloader`] fetches, and a folder of this machine is imported. Nothing of it asks the network
+//!   by itself.
 //! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
 //!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
 //!   threads this machine's models run best with.
@@ -17,18 +20,24 @@
 //! - A message that was sent is part of the conversation whatever comes of its reply.
 //! - A KV snapshot is used where model, layout and every token are the same and the file is what was written.
 //!   Losing one costs time, never an answer.
+//! - A model that is visible in the models' folder is whole: it came there by one rename, after every digest was
+//!   compared. All requests leave through `hub::transport` and stand in the ledger.
 //! - A backend opens always: what is wrong is a notice or the state of a model, not a missing window.
 
+mod catalog;
 mod chat;
 mod conversation;
 mod directories;
 mod download;
 mod error;
 pub mod hub;
+mod import;
 mod inference;
+mod library;
 pub mod messages;
 mod models;
 mod notices;
+mod pins;
 mod recall;
 mod reply_options;
 mod settings;
@@ -37,6 +46,7 @@ mod store;
 mod system;
 mod thread_count;
 mod turn;
+mod variants;
 mod writing;
 
 use std::sync::Arc;
@@ -47,6 +57,7 @@ use tokio::sync::broadcast;
 use messages::KvKeeping;
 use snapshots::SnapshotUsage;
 
+pub use catalog::{Catalog, CatalogEntry, CatalogFile, Fit, MemoryNeed, PinDifference};
 pub use chat::{Chat, ChatEvent, Draft};
 pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
@@ -59,9 +70,12 @@ pub use engine::{
     Progress, Request, ReuseLimit, Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
+pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
+pub use library::{Library, Offer};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
+pub use pins::Pins;
 pub use reply_options::ReplyOptions;
 pub use settings::{Overrides, Settings};
 pub use store::{
@@ -69,6 +83,8 @@ pub use store::{
     ModelSource, ModelStore, Origin, RecordedFile, Unfinished,
 };
 pub use system::{Memory, cpu_time, threads};
+pub use tokio_util::sync::CancellationToken;
+pub use variants::{Precision, Variant, variants};
 
 /// A fact that changed. What it is now is read from the [`Backend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +175,14 @@ impl Backend {
     /// The conversation.
     pub fn chat(&self) -> &Chat {
         &self.chat
+    }
+
+    /// The model library, with the network as the settings say now.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where they name an address that may not be asked.
+    pub fn library(&self) -> Result<Library> {
+        Library::open(&self.directories, &self.models.network())
     }
 
     /// What the user should know.

@@ -1,7 +1,7 @@
 //! Which model answers: choosing, loading, and what came of it.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::onnx::ExecutionProviderChoice;
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedMutexGuard, broadcast};
 use crate::Change;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
+use crate::hub::NetworkSettings;
 use crate::inference::{Canceller, Inference};
 use crate::messages::KvKeeping;
 use crate::notices::{Notices, Severity};
@@ -153,6 +154,22 @@ impl Models {
         self.choose(id)?;
         self.changed(Change::Models);
         self.ready().await
+    }
+
+    /// How requests may leave.
+    pub(crate) fn network(&self) -> NetworkSettings {
+        self.state().settings.network.clone()
+    }
+
+    /// Looks again at which models there are.
+    pub fn refresh(&self) {
+        let found = self.0.store.models();
+        let mut state = self.state();
+        let by_path = state.models.iter().filter(|model| Path::new(&model.id).is_absolute()).cloned();
+        let kept: Vec<InstalledModel> = by_path.filter(|model| model.folder.is_dir()).collect();
+        state.models = found.into_iter().chain(kept).collect();
+        drop(state);
+        self.changed(Change::Models);
     }
 
     /// From now on the settings' file stays as it is.

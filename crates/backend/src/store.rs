@@ -75,6 +75,15 @@ struct Presentation {
 }
 
 const PRESENTATION: &str = "hearth.json";
+/// In a folder that only names another one: `{"folder": PATH}`.
+pub(crate) const LINK: &str = "linked.json";
+/// More than any path takes.
+const LONGEST_LINK: u64 = 64 << 10;
+
+#[derive(Debug, Deserialize)]
+struct Link {
+    folder: PathBuf,
+}
 
 /// Finds models.
 #[derive(Debug, Clone)]
@@ -120,6 +129,12 @@ impl ModelStore {
         let mut models = self.models();
         if let Some(index) = models.iter().position(|model| model.id == id) {
             return Ok(models.swap_remove(index));
+        }
+        // The commit may be left out where there is one only.
+        let is_called =
+            |model: &&InstalledModel| model.id.split_once('@').is_some_and(|(name, _)| name == id);
+        if let [only] = models.iter().filter(is_called).collect::<Vec<_>>()[..] {
+            return Ok(only.clone());
         }
         let path = Path::new(id);
         if path.is_dir()
@@ -211,6 +226,13 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
 /// A folder is a model if anything in it says so: a graph, a configuration, a tokenizer. One that lost its
 /// graph is shown, so that its error can be.
 fn read(path: &Path, source: ModelSource) -> Option<InstalledModel> {
+    let id = file_name(path);
+    let link = files::read_bounded(&path.join(LINK), LONGEST_LINK).ok();
+    if let Some(link) = link.and_then(|text| serde_json::from_slice::<Link>(&text).ok()) {
+        // The folder may be away, on a disk that is not plugged in: the model is shown, and fails by name.
+        let model = read(&link.folder, source).unwrap_or_else(|| bare(&link.folder, id.clone()));
+        return Some(InstalledModel { name: id.clone(), id, ..model });
+    }
     let config = ModelConfig::read(path).unwrap_or_default();
     let marks = ["config.json", "genai_config.json", "tokenizer.json"];
     if find_graph(path, &config).is_err() && !marks.iter().any(|mark| path.join(mark).is_file()) {
@@ -220,9 +242,9 @@ fn read(path: &Path, source: ModelSource) -> Option<InstalledModel> {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let id = file_name(path);
+    let title = || Manifest::read(path).ok().flatten().map(|manifest| manifest.record.title);
     Some(InstalledModel {
-        name: presentation.name.unwrap_or_else(|| id.clone()),
+        name: presentation.name.or_else(title).unwrap_or_else(|| id.clone()),
         source,
         parameters: config.parameters(),
         size: size(path, 0),

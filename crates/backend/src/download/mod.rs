@@ -77,6 +77,11 @@ impl Downloader {
         Self { inspect, ..self }
     }
 
+    /// The last look at each model.
+    pub(crate) fn inspect(&self) -> &Inspect {
+        &self.inspect
+    }
+
     /// The hub that is asked.
     pub fn hub(&self) -> &Hub {
         &self.hub
@@ -118,6 +123,7 @@ impl Downloader {
         let (inspect, manifest, folder) =
             (Arc::clone(&self.inspect), Manifest::of(record.clone()), target.clone());
         blocking(move || {
+            staging.keep_only(&manifest.record)?;
             inspect(&staging.folder)?;
             manifest
                 .write(&staging.folder)

@@ -282,18 +282,19 @@ impl Answer {
 }
 
 fn kind_of(error: &reqwest::Error) -> HubFailure {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = error
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if tls.is_some() {
-            return HubFailure::Insecure;
-        }
-        cause = error.source();
+    match error {
+        error if is_tls(error) => HubFailure::Insecure,
+        error if error.is_builder() => HubFailure::Protocol,
+        _ => HubFailure::Unreachable,
     }
-    if error.is_builder() { HubFailure::Protocol } else { HubFailure::Unreachable }
+}
+
+/// Whether a failure of TLS lies below. What an I/O error wraps is not among its sources.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|wrapped| is_tls(wrapped))
+        || error.source().is_some_and(is_tls)
 }
 
 /// The error and its causes. Addresses are left out: a signed one is a key.

@@ -74,6 +74,31 @@ impl Staging {
         write_whole(&plan, &text).map_err(|error| failed("write", &plan, &error))
     }
 
+    /// Deletes what is no part of `record`: tags, and files that a killed program left. The plan stays to the
+    /// last, so that a model that is refused can be found and deleted.
+    pub(crate) fn keep_only(&self, record: &ModelRecord) -> Result<()> {
+        let mut pending = vec![(self.folder.clone(), String::new())];
+        while let Some((folder, prefix)) = pending.pop() {
+            let entries = std::fs::read_dir(&folder).map_err(|error| failed("list", &folder, &error))?;
+            for entry in entries.flatten() {
+                let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+                let inside = format!("{path}/");
+                if record.files.iter().any(|file| file.path.starts_with(&inside)) {
+                    pending.push((entry.path(), inside));
+                } else if path != PLAN && !record.files.iter().any(|file| file.path == path) {
+                    let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                    let removed = if is_folder {
+                        std::fs::remove_dir_all(entry.path())
+                    } else {
+                        std::fs::remove_file(entry.path())
+                    };
+                    removed.map_err(|error| failed("delete", &entry.path(), &error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the finished folder in its place, where nothing may be.
     pub(crate) fn install(self, target: &Path) -> Result<()> {
         std::fs::remove_file(self.folder.join(PLAN)).ok();

@@ -1,0 +1,165 @@
+//! The model library: what can be had, what is here, and how one becomes the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, CatalogEntry};
+use crate::directories::AppDirs;
+use crate::download::{DownloadOutcome, DownloadProgress, Downloader, RepairOutcome};
+use crate::error::{Error, Result};
+use crate::hub::{Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryId, Timing};
+use crate::import::{Import, ImportMode};
+use crate::store::{DiskRules, InstalledModel, ModelRecord, ModelStore, Unfinished};
+use crate::variants::{Variant, variants};
+
+/// A repository with the models in it.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    pub repository: Repository,
+    /// The first one suits a CPU best, if any can be used.
+    pub variants: Vec<Variant>,
+}
+
+/// The model library of one user. Cheap to clone.
+#[derive(Clone)]
+pub struct Library {
+    store: ModelStore,
+    models: PathBuf,
+    downloader: Downloader,
+    catalog: Arc<Catalog>,
+    ledger: NetworkLedger,
+}
+
+impl Library {
+    /// The library in `directories`, with the network as `settings` and the environment say. No request leaves
+    /// before one is asked for.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where the settings or the environment name an address that may not be asked.
+    pub fn open(directories: &AppDirs, settings: &NetworkSettings) -> Result<Self> {
+        let ledger = NetworkLedger::new(&directories.data);
+        let options = NetworkOptions::of_this_process(settings)?;
+        let hub = Hub::new(options, ledger.clone(), Timing::default());
+        Ok(Self {
+            store: ModelStore::new(directories),
+            models: directories.models(),
+            downloader: Downloader::new(hub, directories.models()),
+            catalog: Arc::new(Catalog::built_in()),
+            ledger,
+        })
+    }
+
+    /// The models that Hearth recommends.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Every request that left this machine.
+    pub fn ledger(&self) -> &NetworkLedger {
+        &self.ledger
+    }
+
+    /// The hub that is asked.
+    pub fn hub(&self) -> &Hub {
+        self.downloader.hub()
+    }
+
+    /// The models on this machine.
+    pub fn store(&self) -> &ModelStore {
+        &self.store
+    }
+
+    /// The download of this name that was begun and not ended.
+    pub fn unfinished(&self, id: &str) -> Option<Unfinished> {
+        let is_named = |begun: &Unfinished| begun.record.id == id || begun.record.folder_name() == id;
+        self.store.unfinished().into_iter().find(is_named)
+    }
+
+    /// What is to be fetched for a recommended model. Asks the hub only for what the catalogue does not know.
+    ///
+    /// # Errors
+    /// [`Error::Hub`], and [`Error::Unsupported`] where hub and catalogue disagree.
+    pub async fn record_of(&self, entry: &CatalogEntry) -> Result<ModelRecord> {
+        if !entry.needs_listing() {
+            return entry.record(None);
+        }
+        let listing = self.hub().files(&entry.repository, &entry.commit).await?;
+        entry.record(Some(&listing))
+    }
+
+    /// The models in any repository, at a commit, branch or tag.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub async fn offer(&self, id: &RepositoryId, revision: Option<&str>) -> Result<Offer> {
+        let repository = self.hub().repository(id, revision).await?;
+        let files = self.hub().files(id, &repository.commit).await?;
+        Ok(Offer { variants: variants(&files), repository })
+    }
+
+    /// Fetches and installs; see [`Downloader::fetch`].
+    ///
+    /// # Errors
+    /// As [`Downloader::fetch`].
+    pub async fn fetch(
+        &self,
+        record: &ModelRecord,
+        stop: &CancellationToken,
+        on_progress: impl FnMut(DownloadProgress) + Send,
+    ) -> Result<DownloadOutcome> {
+        self.downloader.fetch(record, stop, on_progress).await
+    }
+
+    /// Makes an installed model right again; see [`Downloader::repair`].
+    ///
+    /// # Errors
+    /// As [`Downloader::repair`].
+    pub async fn repair(
+        &self,
+        model: &InstalledModel,
+        stop: &CancellationToken,
+        on_progress: impl FnMut(DownloadProgress) + Send,
+    ) -> Result<RepairOutcome> {
+        self.downloader.repair(&model.folder, stop, on_progress).await
+    }
+
+    /// Deletes what came of a download that was not ended.
+    ///
+    /// # Errors
+    /// [`Error::Library`] while it is under way.
+    pub fn discard(&self, begun: &Unfinished) -> Result<()> {
+        self.downloader.discard(&begun.record)
+    }
+
+    /// Takes a folder of this machine in as `name`, or under its own name. `None`: it was stopped, and nothing
+    /// is left of it. `on_bytes` is told how many more bytes were copied, and of how many.
+    ///
+    /// # Errors
+    /// What is wrong with the folder, named by its file, as for a download.
+    pub fn import(
+        &self,
+        folder: &Path,
+        name: Option<&str>,
+        mode: ImportMode,
+        stop: &CancellationToken,
+        on_bytes: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<PathBuf>> {
+        let own_name = || {
+            let absolute = std::path::absolute(folder).ok()?;
+            Some(absolute.file_name()?.to_str()?.to_owned())
+        };
+        let id = name.map(str::to_owned).or_else(own_name).ok_or_else(|| Error::Name {
+            name: folder.display().to_string(),
+            reason: "it has no name".into(),
+        })?;
+        let import = Import {
+            models: &self.models,
+            disk: &DiskRules::default(),
+            inspect: self.downloader.inspect(),
+            stop,
+        };
+        import.run(folder, &id, mode, on_bytes)
+    }
+}

@@ -1,0 +1,352 @@
+//! The model library: the catalogue, the models of any repository, and folders of this machine.
+
+#[path = "support/downloads.rs"]
+mod downloads;
+#[path = "support/hub.rs"]
+mod server;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use backend::hub::{Digest, NetworkSettings, RepositoryFile, RepositoryId};
+use backend::{
+    AppDirs, CancellationToken, Catalog, DownloadOutcome, Downloader, Error, Fit, ImportMode, Library,
+    Manifest, Memory, MemoryNeed, ModelStore, Pins, Precision, variants,
+};
+use downloads::{Place, REPOSITORY, online};
+use server::COMMIT;
+
+fn ember() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../models/ember")
+        .canonicalize()
+        .expect("the built-in model")
+}
+
+/// The files of Ember that a model is made of.
+fn ember_files() -> Vec<(&'static str, Vec<u8>)> {
+    ["model.onnx", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+        .map(|name| (name, fs::read(ember().join(name)).expect("part of Ember")))
+        .into()
+}
+
+fn listed(path: &str, size: u64) -> RepositoryFile {
+    RepositoryFile { path: path.into(), size, digest: Digest::Sha256([1; 32]) }
+}
+
+fn directories(data: &Path) -> AppDirs {
+    AppDirs { data: data.to_path_buf(), resources: Vec::new(), libraries: Vec::new() }
+}
+
+fn library(data: &Path) -> Library {
+    Library::open(&directories(data), &NetworkSettings { offline: true, ..NetworkSettings::default() })
+        .expect("a library")
+}
+
+#[test]
+fn the_catalogue_pins_each_model_and_knows_its_terms() {
+    let catalog = Catalog::built_in();
+    assert!((8..=12).contains(&catalog.entries().len()), "{}", catalog.entries().len());
+    for entry in catalog.entries() {
+        assert!(!entry.base_licence.is_empty() && !entry.parameters.is_empty(), "{}", entry.id);
+        assert!(entry.memory().is_some(), "{} tells how much memory it takes", entry.id);
+        let weights = entry.files.iter().filter(|file| file.path.ends_with(".onnx")).count();
+        assert_eq!(weights, 1, "{} has one graph", entry.id);
+        match entry.record(None) {
+            Ok(record) => {
+                assert!(!entry.needs_listing(), "{}", entry.id);
+                assert_eq!(Some(record.size()), entry.size());
+                assert!(record.files.iter().all(|file| matches!(file.digest, Digest::Sha256(_))));
+                assert!(record.files.iter().any(|file| file.path == "tokenizer.json"), "{}", entry.id);
+            }
+            Err(error) => assert!(entry.needs_listing(), "{}: {error}", entry.id),
+        }
+    }
+    assert!(catalog.entries().iter().filter(|entry| !entry.needs_listing()).count() >= 6);
+    assert_eq!(Catalog::read(&catalog.to_text()).expect("read"), catalog, "it is what it writes");
+}
+
+#[test]
+fn damaged_catalogues_are_refused() {
+    let text = Catalog::built_in().to_text();
+    let changes = [
+        ("\"format\": 1", "\"format\": 2"),
+        ("da1453100cf3ff33ef56d17983fc7a8648706db6", "main"),
+        ("onnx-community/Qwen3-0.6B-ONNX", "../../x"),
+        ("\"qwen3-0.6b-cpu-int4\"", "\"qwen3-1.7b-cpu-int4\""),
+        ("\"qwen3-0.6b-cpu-int4\"", "\"../x\""),
+        ("35fe34321ea9b1ea", "../../etc/passwd"),
+        ("\"config.json\"", "\"C:config.json\""),
+    ];
+    for (from, to) in changes {
+        let damaged = text.replacen(from, to, 1);
+        assert_ne!(damaged, text, "{from} is there");
+        assert!(Catalog::read(&damaged).is_err(), "{from} → {to}");
+    }
+}
+
+#[test]
+fn what_the_catalogue_does_not_know_comes_from_the_listing_of_the_pinned_commit() {
+    let catalog = Catalog::built_in();
+    let entry = catalog.entries().iter().find(|entry| entry.needs_listing()).expect("one is not known whole");
+    let mut listing: Vec<RepositoryFile> = entry
+        .files
+        .iter()
+        .map(|file| RepositoryFile {
+            path: file.path.clone(),
+            size: file.size.unwrap_or(77),
+            digest: file
+                .sha256
+                .as_deref()
+                .map_or(Digest::GitSha1([3; 20]), |digits| Digest::sha256(digits).expect("a digest")),
+        })
+        .collect();
+    let record = entry.record(Some(&listing)).expect("all is known now");
+    assert!(record.files.iter().any(|file| file.digest == Digest::GitSha1([3; 20])));
+    assert_eq!(entry.compare(&listing), []);
+    let lists = BTreeMap::from([(entry.id.clone(), listing.clone())]);
+    let filled = catalog.clone().filled(&lists);
+    assert!(filled.find(&entry.id).expect("there").size().is_some(), "sizes were filled in");
+    let known = entry.files.iter().position(|file| file.size.is_some()).expect("one is known");
+    listing[known].size += 1;
+    let error = entry.record(Some(&listing)).expect_err("the hub has another file");
+    assert!(error.to_string().contains(&entry.files[known].path), "{error}");
+    listing.remove(known);
+    assert!(entry.record(Some(&listing)).is_err(), "a file is gone");
+}
+
+#[test]
+fn pins_are_compared_with_the_hub_and_filled_from_it() {
+    let place = Place::new();
+    let text = r#"{"format": 1, "models": [{
+        "id": "small", "title": "Small", "repository": "REPOSITORY", "commit": "COMMIT", "folder": "",
+        "parameters": "1", "context": 1, "licence": null, "baseModel": "a/b", "baseLicence": "MIT",
+        "hasTerms": false, "sampling": null, "kvBytesPerToken": null, "reportedWeightBytes": null, "notes": [],
+        "files": [{"path": "onnx/model_q4.onnx", "size": 300000, "sha256": null},
+                  {"path": "tokenizer.json", "size": null, "sha256": null},
+                  {"path": "config.json", "size": null, "sha256": null}]}]}"#;
+    let catalog =
+        Catalog::read(&text.replace("REPOSITORY", REPOSITORY).replace("COMMIT", COMMIT)).expect("read");
+    let pins = online(Pins::of(&catalog, &place.hub()));
+    assert!(pins.are_right(), "{pins:?}");
+    let filled = catalog.filled(&pins.listings);
+    let files = &filled.entries()[0].files;
+    assert!(files.iter().all(|file| file.size.is_some()), "{files:?}");
+    assert_eq!(files[0].sha256, Some(server::sha256(&downloads::files()[0].1)));
+    place.server.store(REPOSITORY, &[("tokenizer.json", vec![1; 5])]);
+    let pins = online(Pins::of(&filled, &place.hub()));
+    let differing: Vec<_> = pins.differences.iter().map(|(_, difference)| difference.path.as_str()).collect();
+    assert_eq!(differing, ["onnx/model_q4.onnx", "tokenizer.json", "config.json"]);
+}
+
+#[test]
+fn a_model_fits_is_tight_or_is_too_large() {
+    let memory = Memory { total: 8_000_000_000, available: 0, resident: 0, peak_resident: 0 };
+    let fit = |weights: u64| MemoryNeed::of(weights, None, 0).fit(&memory);
+    assert_eq!(fit(1_000_000_000), Fit::Fits);
+    assert_eq!(fit(5_500_000_000), Fit::Tight);
+    assert_eq!(fit(7_000_000_000), Fit::TooLarge);
+    assert_eq!(fit(u64::MAX), Fit::TooLarge);
+    let need = MemoryNeed::of(0, Some(1000), 1_000_000);
+    assert_eq!(need.bytes, 300_000_000 + 4096 * 1000, "a conversation of 4,096 tokens");
+}
+
+#[test]
+fn a_repository_offers_what_suits_a_cpu_first_and_says_why_the_rest_does_not() {
+    let files: Vec<RepositoryFile> = [
+        ("onnx/model.onnx", 1_000),
+        ("onnx/model_q4.onnx", 300_000),
+        ("onnx/model_q4.onnx_data", 900_000_000),
+        ("onnx/model_q4.onnx_data_1", 100_000_000),
+        ("onnx/model_q4f16.onnx", 700_000_000),
+        ("onnx/model_quantized.onnx", 800_000_000),
+        ("onnx/model_bnb4.onnx", 700_000_000),
+        ("onnx/decoder_model_merged.onnx", 700_000_000),
+        ("onnx/vision_encoder.onnx", 700_000_000),
+        ("cuda/cuda-int4/model.onnx", 500_000_000),
+        ("cuda/cuda-int4/genai_config.json", 500),
+        ("cuda/cuda-int4/tokenizer.json", 500),
+        ("cpu/cpu-int4-rtn/model.onnx", 200_000),
+        ("cpu/cpu-int4-rtn/model.onnx.data", 1_200_000_000),
+        ("cpu/cpu-int4-rtn/genai_config.json", 500),
+        ("cpu/cpu-int4-rtn/tokenizer.json", 500),
+        ("cpu/cpu-int4-rtn/run.py", 500),
+        ("tokenizer.json", 1000),
+        ("config.json", 100),
+        ("chat_template.jinja", 100),
+        ("README.md", 100),
+        ("LICENSE", 100),
+        ("model.safetensors", 2_000_000_000),
+        ("../config.json", 1),
+    ]
+    .map(|(path, size)| listed(path, size))
+    .into();
+    let offered = variants(&files);
+    let usable: Vec<_> = offered
+        .iter()
+        .filter(|one| one.unsupported.is_none())
+        .map(|one| (one.name.as_str(), one.precision))
+        .collect();
+    use Precision::{Int8, Q4, Q4F16};
+    assert_eq!(usable, [("q4", Q4), ("cpu-int4-rtn", Q4), ("quantized", Int8), ("q4f16", Q4F16)]);
+    let q4 = &offered[0];
+    assert_eq!(
+        q4.size,
+        1_000_300_000 + 1000 + 100 + 100 + 100,
+        "weights, tokenizer, configuration, template, licence"
+    );
+    for (name, reason) in [
+        ("onnx/model.onnx", "no weights"),
+        ("onnx/model_bnb4.onnx", "form"),
+        ("onnx/decoder_model_merged.onnx", "several graphs"),
+        ("onnx/vision_encoder.onnx", "several graphs"),
+        ("cuda/cuda-int4/model.onnx", "other hardware"),
+    ] {
+        let variant = offered.iter().find(|variant| variant.graph == name).expect("listed");
+        let said = variant.unsupported.as_deref().unwrap_or_default();
+        assert!(said.contains(reason), "{name}: {said}");
+    }
+    let no_tokenizer = variants(&[listed("onnx/model.onnx", 10), listed("config.json", 1)]);
+    assert!(no_tokenizer[0].unsupported.as_deref().is_some_and(|reason| reason.contains("tokenizer")));
+    assert!(variants(&[listed("model.safetensors", 1)]).is_empty());
+}
+
+#[test]
+fn a_repository_is_named_by_its_id_or_by_any_link_to_it() {
+    for text in [
+        "someone/small-model",
+        " someone/small-model ",
+        "https://huggingface.co/someone/small-model",
+        "https://huggingface.co/someone/small-model/",
+        "https://huggingface.co/someone/small-model/tree/main/onnx?x=1#y",
+        "hf://hub/someone/small-model",
+    ] {
+        assert_eq!(RepositoryId::parse(text).expect(text).as_str(), REPOSITORY);
+    }
+    for text in [
+        "",
+        "small-model",
+        "a/b/c",
+        "../a",
+        "a/..",
+        "a//b",
+        "/a/b",
+        "https://huggingface.co/",
+        "file:///a/b",
+        "a b/c",
+        "C:/a",
+    ] {
+        assert!(RepositoryId::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_model_of_a_repository_comes_checked_by_the_engine_and_is_found() {
+    let place = Place::with(&ember_files());
+    online(async {
+        let id = RepositoryId::parse(REPOSITORY).expect("an id");
+        let repository = place.hub().repository(&id, Some("main")).await.expect("found");
+        let files = place.hub().files(&id, &repository.commit).await.expect("listed");
+        let offered = variants(&files);
+        let [variant] = offered.as_slice() else { panic!("{offered:?}") };
+        assert_eq!(variant.unsupported, None);
+        let record = variant.record(&repository);
+        let downloader = Downloader::new(place.hub(), place.models());
+        let outcome = downloader.fetch(&record, &CancellationToken::new(), |_| {}).await.expect("installed");
+        assert!(matches!(outcome, DownloadOutcome::Installed(_)));
+    });
+    let store = ModelStore::new(&directories(place.data.path()));
+    let model = store.find("small-model-model").expect("found without its commit");
+    assert_eq!(model.id, format!("small-model-model@{}", &COMMIT[..12]));
+    assert_eq!(model.name, "small-model (model)");
+    let checked = store.verify(&model, &CancellationToken::new(), &mut |_| {}).expect("it has a manifest");
+    assert!(checked.expect("not stopped").iter().all(|file| file.state.is_right()));
+    store.remove(&model).expect("removed");
+    assert!(store.models().is_empty() && place.visible().is_empty());
+}
+
+#[test]
+fn a_folder_is_copied_whole_or_linked_and_checked_either_way() {
+    let data = tempfile::tempdir().expect("a folder");
+    let library = library(data.path());
+    let stop = CancellationToken::new();
+    let mut copied = 0;
+    let folder = library
+        .import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |bytes, _| copied += bytes)
+        .expect("Ember is sound")
+        .expect("not stopped");
+    let manifest = Manifest::read(&folder).expect("readable").expect("there");
+    assert_eq!(copied, manifest.record.size());
+    for file in &manifest.record.files {
+        assert!(
+            fs::read(folder.join(&file.path)).expect("there")
+                == fs::read(ember().join(&file.path)).expect("there")
+        );
+    }
+    library.import(&ember(), Some("linked"), ImportMode::Link, &stop, &mut |_, _| {}).expect("sound");
+    let model = library.store().find("linked").expect("found");
+    assert_eq!(model.folder, ember());
+    assert!(model.parameters.is_some(), "its configuration is read where it lies");
+    library.store().remove(&model).expect("removed");
+    assert!(ember().join("model.onnx").is_file(), "a link goes, what it names stays");
+    let again = library.import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |_, _| {});
+    assert!(again.expect_err("the name is taken").to_string().contains("another name"));
+    assert_eq!(library.ledger().entries(), [], "nothing of it asked the network");
+}
+
+#[test]
+fn a_folder_that_is_no_sound_model_leaves_nothing_behind() {
+    let data = tempfile::tempdir().expect("a folder");
+    let source = tempfile::tempdir().expect("a folder");
+    let (library, stop) = (library(data.path()), CancellationToken::new());
+    let import = |name: &str, stop: &CancellationToken| {
+        library.import(source.path(), Some(name), ImportMode::Copy, stop, &mut |_, _| {})
+    };
+    assert!(matches!(import("a", &stop), Err(Error::Unsupported { .. })), "an empty folder");
+    for (name, bytes) in ember_files() {
+        fs::write(source.path().join(name), bytes).expect("written");
+    }
+    for name in ["", "..", "a/b", "C:x", ".hidden", "nul"] {
+        assert!(matches!(import(name, &stop), Err(Error::Name { .. })), "{name}");
+    }
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    assert!(matches!(import("a", &stopped), Ok(None)));
+    fs::write(source.path().join("model.onnx"), b"no graph").expect("written");
+    let error = import("a", &stop).expect_err("the preflight refuses it");
+    assert!(matches!(error, Error::Engine(_)), "{error}");
+    assert!(downloads::visible(&data.path().join("models")).is_empty());
+    assert_eq!(fs::read_dir(data.path().join("models/.staging")).expect("there").count(), 0);
+}
+
+#[test]
+fn the_fixture_models_come_through_a_hub_and_pass_the_checks() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/models");
+    if !fixtures.is_dir() {
+        assert!(std::env::var_os("CI").is_none(), "the fixtures must lie at {}", fixtures.display());
+        println!("skipped: there are no fixtures at {}", fixtures.display());
+        return;
+    }
+    for model in ["concat-f32", "gqa-f32"] {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(fixtures.join(model)).expect("listed").flatten() {
+            if entry.path().is_file() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                files.push((name, fs::read(entry.path()).expect("read")));
+            }
+        }
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let place = Place::with(&files);
+        online(async {
+            let id = RepositoryId::parse(REPOSITORY).expect("an id");
+            let repository = place.hub().repository(&id, None).await.expect("found");
+            let offered = variants(&place.hub().files(&id, &repository.commit).await.expect("listed"));
+            let variant = offered.iter().find(|variant| variant.unsupported.is_none()).expect(model);
+            let downloader = Downloader::new(place.hub(), place.models());
+            let record = variant.record(&repository);
+            downloader.fetch(&record, &CancellationToken::new(), |_| {}).await.expect(model);
+        });
+        assert_eq!(place.visible().len(), 1, "{model}");
+    }
+}
