@@ -32,7 +32,11 @@ cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N...] [--
 
 cargo xtask bench resume [--models FOLDER...] [--threads N]
     Measures how soon a conversation of 4,000 tokens goes on after a restart, and how long reading it again
-    takes.";
+    takes.
+
+cargo xtask pin-catalog [--write]
+    Asks the hub (or HF_ENDPOINT) for the files of every model in models/catalog.json at its pinned commit, and
+    fails where they are others. --write fills in the sizes and digests that are not known yet.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
@@ -42,6 +46,7 @@ pub(crate) enum Task {
     Run { program_arguments: Vec<OsString> },
     Test(Selection),
     Bench(BenchPlan),
+    PinCatalog { write: bool },
 }
 
 /// Which checks to run.
@@ -122,6 +127,7 @@ impl Task {
             "run" => parse_run(parser),
             "test" => parse_test(parser),
             "bench" => parse_bench(parser),
+            "pin-catalog" => parse_pin_catalog(parser),
             _ => Err(format!("unknown command `{name}`").into()),
         }
     }
@@ -206,6 +212,17 @@ fn parse_bench(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> 
     Ok(Task::Bench(plan))
 }
 
+fn parse_pin_catalog(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
+    let mut write = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("write") => write = true,
+            other => return help_or_unexpected(other),
+        }
+    }
+    Ok(Task::PinCatalog { write })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,11 +241,23 @@ mod tests {
 
     #[test]
     fn an_argument_that_nobody_reads_is_refused() {
-        for words in
-            ["walk", "setup now", "run --model ember", "test --fast", "test format", "bench --rounds 0"]
-        {
+        for words in [
+            "walk",
+            "setup now",
+            "run --model ember",
+            "test --fast",
+            "test format",
+            "bench --rounds 0",
+            "pin-catalog all",
+        ] {
             assert!(matches!(parse(words), Err(Error::Usage(_))), "`{words}` was accepted");
         }
+    }
+
+    #[test]
+    fn pins_are_written_only_where_that_is_asked_for() {
+        assert_eq!(parse("pin-catalog").unwrap(), Task::PinCatalog { write: false });
+        assert_eq!(parse("pin-catalog --write").unwrap(), Task::PinCatalog { write: true });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cargo xtask setup | run | test | bench`: every command that a developer of Hearth needs.
+//! `cargo xtask setup | run | test | bench | pin-catalog`: every command that a developer of Hearth needs.
 //!
 //! Each command first does what it depends on and skips what is right already, so all of them can be
 //! repeated at any time and answer within seconds when nothing is to be done. What they make lies in
@@ -10,6 +10,7 @@
 //! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers
 //! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table; `bench_resume`
 //!   measures how soon a conversation goes on after a restart
+//! - `pin_catalog`: the catalogue of models against the hub
 //! - `command`, `stamp`, `workspace`, `print`, `error`: what they share
 
 mod arguments;
@@ -18,6 +19,7 @@ mod bench_resume;
 mod command;
 mod error;
 mod interface;
+mod pin_catalog;
 mod print;
 mod python;
 mod run;
@@ -58,5 +60,6 @@ fn perform() -> Result<()> {
         Task::Test(selection) => test::test(&workspace, &selection),
         Task::Bench(plan) if plan.resume => bench_resume::bench(&workspace, &plan),
         Task::Bench(plan) => bench::bench(&workspace, &plan),
+        Task::PinCatalog { write } => pin_catalog::pin_catalog(&workspace, write),
     }
 }

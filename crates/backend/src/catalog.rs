@@ -105,6 +105,8 @@ impl MemoryNeed {
     pub fn fit(&self, memory: &Memory) -> Fit {
         let share = |percent: u64| memory.total / 100 * percent;
         match self.bytes {
+            // A system that does not tell its memory is no reason to warn.
+            _ if memory.total == 0 => Fit::Fits,
             bytes if bytes <= share(60) => Fit::Fits,
             bytes if bytes <= share(85) => Fit::Tight,
             _ => Fit::TooLarge,

@@ -375,6 +375,41 @@ fn a_disk_that_is_too_small_is_told_before_and_one_that_fills_keeps_the_part() {
     assert!(again < 30 << 20, "the part was kept: {again} bytes came again");
 }
 
+/// The n-th question for room finds none, for n = 0, 1, 2, … until a download passes.
+#[test]
+fn whenever_the_disk_fills_nothing_wrong_is_visible_and_what_came_is_kept() {
+    let mut passed = None;
+    for full_from in 0..100 {
+        let mut place = Place::new();
+        let asked = AtomicU64::new(0);
+        let available =
+            move |_: &Path| Ok(if asked.fetch_add(1, Ordering::Relaxed) < full_from { 2 << 30 } else { 0 });
+        place.disk = DiskRules { available: Arc::new(available), ..DiskRules::default() };
+        place.server.act(LARGE, usize::MAX, Act::CutAfter(20_000));
+        match online(place.fetch()) {
+            Ok(_) => {
+                passed = Some(full_from);
+                break;
+            }
+            Err(Error::DiskFull { .. }) => {}
+            Err(error) => panic!("the disk filled at question {full_from}: {error}"),
+        }
+        assert!(place.visible().is_empty(), "question {full_from}");
+        let served = place.server.served();
+        place.disk = DiskRules::default();
+        online(place.fetch()).expect("there is room again");
+        place.assert_installed();
+        let whole: u64 = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        // What was on its way when the disk filled may come once more, of two files.
+        let again = place.server.served() - whole;
+        assert!(
+            again <= 2 * 40_000 && again <= served,
+            "question {full_from}: {again} of {served} bytes again"
+        );
+    }
+    assert!(passed.is_some_and(|questions| questions > 10), "{passed:?}");
+}
+
 #[test]
 fn progress_only_rises_and_tells_why_it_waits() {
     let place = Place::new();
@@ -541,9 +576,20 @@ fn eighty_names_are_taken_or_refused_alike_on_every_system() {
         assert!(check_paths([one, other]).is_err(), "{one} and {other} cannot lie in one folder everywhere");
     }
     assert!(check_paths(["a.json", "b/a.json"]).is_ok());
-    for code in
-        ["run.py", "a.so", "a.dll", "a.dylib", "a.exe", "a.bin", "a.pt", "a.pkl", "a.safetensors", "a.sh"]
-    {
+    for code in [
+        "run.py",
+        "a.so",
+        "a.dll",
+        "a.dylib",
+        "a.exe",
+        "a.bin",
+        "a.pt",
+        "a.pkl",
+        "a.safetensors",
+        "a.sh",
+        "model.hearth.onnx",
+        "prepared.json",
+    ] {
         assert!(!is_model_file(code), "{code} is nothing that a model needs");
     }
     for file in

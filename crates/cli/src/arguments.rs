@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use backend::{ExecutionProviderChoice, Overrides, ReplyOptions, Sampling, TokenId};
 use clap::builder::NonEmptyStringValueParser;
@@ -24,7 +25,7 @@ pub(crate) enum Command {
     Complete(CompleteArguments),
     /// Turns texts into vectors that lie close together where the texts mean something close.
     Embed(EmbedArguments),
-    /// What is known of the models on this machine.
+    /// Models: which there are, fetching more, and keeping them right.
     Models {
         #[command(subcommand)]
         command: ModelsCommand,
@@ -83,10 +84,54 @@ pub(crate) struct EmbedArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// Lists the models that can be chosen.
-    List,
+    /// Lists the models that can be chosen, and the downloads that were begun.
+    List {
+        /// Lists the models that Hearth recommends and can fetch instead.
+        #[arg(long)]
+        available: bool,
+    },
+    /// Searches the hub for chat models by name.
+    Search {
+        #[arg(required = true, value_name = "WORDS")]
+        words: Vec<String>,
+        /// The most repositories to list.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Fetches a model and installs it; goes on where that was interrupted.
+    Add(AddArguments),
+    /// Says what is known of a model: an installed one, one that Hearth recommends, or a repository.
+    Show {
+        #[arg(value_name = "ID_OR_REPOSITORY", value_parser = NonEmptyStringValueParser::new())]
+        model: String,
+    },
+    /// Compares every byte of an installed model with its manifest.
+    Verify {
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        model: String,
+    },
+    /// Fetches the files of an installed model that are not right.
+    Repair {
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        model: String,
+    },
+    /// Deletes an installed model, or what came of a download.
+    Remove {
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        model: String,
+    },
     /// Rewrites a model's graph for this machine: what is right and faster is used from then on.
     Prepare(PrepareArguments),
+    /// Takes a model folder of this machine in.
+    Import {
+        folder: PathBuf,
+        /// The name that it is chosen by [default: the name of the folder].
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        name: Option<String>,
+        /// Leaves the folder where it is and copies nothing.
+        #[arg(long)]
+        link: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +142,23 @@ pub(crate) struct PrepareArguments {
     /// Prepares it again, also where nothing changed.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArguments {
+    /// A model that Hearth recommends (`hearth models list --available`), or any repository: `owner/name` or a
+    /// link to it.
+    #[arg(value_name = "ID_OR_REPOSITORY", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) model: String,
+    /// Which of the repository's graphs [default: the one that suits a CPU best].
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) variant: Option<String>,
+    /// A commit, branch or tag of the repository [default: main].
+    #[arg(long, value_name = "REVISION", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) revision: Option<String>,
+    /// Leaves the graph as it came; it is prepared for this machine otherwise.
+    #[arg(long)]
+    pub(crate) no_prepare: bool,
 }
 
 #[derive(Debug, Args)]

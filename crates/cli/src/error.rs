@@ -1,6 +1,7 @@
 //! What can go wrong in the terminal, with its code, what to do about it, and the exit code.
 
 use backend::FailureKind;
+use backend::hub::HubFailure;
 
 /// The result of every fallible call of this program.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,6 +15,9 @@ pub(crate) enum Error {
     /// The model cannot do what the command line asks for.
     #[error("{reason}")]
     Usage { reason: String },
+    /// A model was checked and is not what it was.
+    #[error("{wrong} files of `{model}` are not what its manifest says")]
+    Damaged { model: String, wrong: usize },
     /// A measurement did not go as it must.
     #[error("the measurement is void: {reason}")]
     Measurement { reason: String },
@@ -47,6 +51,7 @@ impl Error {
         match self {
             Self::Backend(error) => code_of(error),
             Self::Usage { .. } => "wrong_usage",
+            Self::Damaged { .. } => "model_damaged",
             Self::Measurement { .. } | Self::Input { .. } | Self::Output(_) | Self::Setup { .. } => {
                 "internal"
             }
@@ -91,6 +96,21 @@ fn code_of(error: &backend::Error) -> &'static str {
         backend::Error::DataFolder { full: true, .. } => "disk_full",
         backend::Error::DataFolder { .. } => "data_folder_unwritable",
         backend::Error::Busy => "busy",
+        backend::Error::Hub { kind, .. } => match kind {
+            HubFailure::Offline => "offline",
+            HubFailure::Unreachable => "unreachable",
+            HubFailure::Insecure => "insecure",
+            HubFailure::Gated => "gated",
+            HubFailure::Missing => "not_found",
+            HubFailure::RateLimited { .. } => "rate_limited",
+            HubFailure::Server => "server_failed",
+            HubFailure::Protocol => "unexpected_answer",
+        },
+        backend::Error::DiskFull { .. } => "disk_full",
+        backend::Error::WrongFile { .. } => "wrong_file",
+        backend::Error::Name { .. } => "refused_name",
+        backend::Error::Unsupported { .. } => "unsupported",
+        backend::Error::Library { .. } => "library",
         _ => "internal",
     }
 }
@@ -105,6 +125,20 @@ fn hint_for(code: &str) -> Option<&'static str> {
         "model_missing" => {
             "`hearth models list` shows the models; --model takes an id or the path of a model folder"
         }
+        "model_damaged" => "`hearth models repair` fetches those files again and no others",
+        "offline" => "switch it on: unset HF_HUB_OFFLINE, or set network.offline to false in the settings",
+        "unreachable" | "server_failed" => {
+            "what came is kept: the same command goes on from there; a mirror is named by HF_ENDPOINT, a proxy \
+             by network.proxy in the settings"
+        }
+        "gated" => {
+            "accept the conditions on the model's page; then set network.environmentToken to true in the \
+             settings and HF_TOKEN to a token of yours"
+        }
+        "not_found" => "`hearth models search` finds repositories by name",
+        "rate_limited" => "wait a little; what came is kept, and the same command goes on from there",
+        "wrong_file" => "the server's file is another one; try again later, or another mirror by HF_ENDPOINT",
+        "unsupported" => "`hearth models show` says of each graph of a repository whether it can run here",
         "model_broken" => "fetch the model's files again, or choose another model by --model",
         "model_unwritable" => {
             "allow writing to the model's folder, or copy the model to a folder of your own"

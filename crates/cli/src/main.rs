@@ -4,6 +4,7 @@
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
 //! - `chat`, `complete`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand
 //!   each, `resume` is `bench --resume`.
+//! - `library` is `models` beyond its list: fetching, checking, importing; `transfer` tells how far that is.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -16,12 +17,14 @@ mod embed;
 mod error;
 mod input;
 mod interrupt;
+mod library;
 mod lines;
 mod models;
 mod prepare;
 mod print;
 mod resume;
 mod run;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -52,15 +55,29 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
         Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
         Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
         Command::Embed(command) => embed::embed(&Run::open(options)?, command, printer),
-        Command::Models { command: ModelsCommand::List } => models::list(&Run::open(options)?, printer),
-        Command::Models { command: ModelsCommand::Prepare(command) } => {
-            prepare::prepare(&Run::open(options)?, command, printer)
-        }
+        Command::Models { command } => manage(&Run::open(options)?, command, printer),
         Command::Doctor => doctor::doctor(options, printer),
         Command::Bench(BenchArguments { resume: Some(tokens), .. }) => {
             resume::resume(&Run::open(options)?, options, tokens.get(), printer)
         }
         Command::Bench(command) => bench::bench(&Run::open(options)?, options, command, printer),
+    }
+}
+
+fn manage(run: &Run, command: &ModelsCommand, printer: &mut Printer) -> Result<()> {
+    match command {
+        ModelsCommand::List { available: false } => models::list(run, printer),
+        ModelsCommand::List { available: true } => library::list_available(run, printer),
+        ModelsCommand::Search { words, limit } => library::search(run, &words.join(" "), *limit, printer),
+        ModelsCommand::Add(arguments) => library::add(run, arguments, printer),
+        ModelsCommand::Show { model } => library::show(run, model, printer),
+        ModelsCommand::Verify { model } => library::verify(run, model, printer),
+        ModelsCommand::Repair { model } => library::repair(run, model, printer),
+        ModelsCommand::Remove { model } => library::remove(run, model, printer),
+        ModelsCommand::Prepare(command) => prepare::prepare(run, command, printer),
+        ModelsCommand::Import { folder, name, link } => {
+            library::import(run, folder, name.as_deref(), *link, printer)
+        }
     }
 }
 

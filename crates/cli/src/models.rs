@@ -1,6 +1,6 @@
 //! `hearth models`: what is known of the models on this machine.
 
-use backend::{InstalledModel, ModelSource};
+use backend::{InstalledModel, ModelSource, ModelStore};
 use serde_json::json;
 
 use crate::error::Result;
@@ -11,6 +11,15 @@ use crate::run::Run;
 pub(crate) fn list(run: &Run, printer: &mut Printer) -> Result<()> {
     run.tell_notices(printer);
     print_all(run, printer);
+    for begun in ModelStore::new(run.backend().directories()).unfinished() {
+        let (id, total) = (&begun.record.id, begun.record.size());
+        if printer.is_json() {
+            printer.json_line(&json!({"type": "unfinished", "id": id, "done": begun.bytes, "size": total}));
+        } else {
+            let share = format!("{} of {}", bytes(begun.bytes), bytes(total));
+            printer.line(&format!("  {id}  {share} are here; `hearth models add {id}` goes on"));
+        }
+    }
     Ok(())
 }
 
@@ -21,7 +30,7 @@ pub(crate) fn print_all(run: &Run, printer: &mut Printer) {
     let selected = run.backend().models().selected();
     if models.is_empty() && !printer.is_json() {
         let folder = run.backend().directories().models();
-        return printer.line(&format!("There are no models. Put a model folder into {}.", folder.display()));
+        return printer.line(&format!("There are no models. `hearth models list --available` shows some to fetch; or put a model folder into {}.", folder.display()));
     }
     let widest = models.iter().map(|model| model.id.chars().count()).max().unwrap_or_default();
     for model in &models {

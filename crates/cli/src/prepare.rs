@@ -13,17 +13,31 @@ use crate::run::Run;
 pub(crate) fn prepare(run: &Run, arguments: &PrepareArguments, printer: &mut Printer) -> Result<()> {
     let interrupts = Interrupts::install()?;
     run.tell_notices(printer);
-    let models = run.backend().models();
-    let stopped = models.clone();
-    let working = interrupts.working(move || stopped.skip_preparation());
-    let told = |progress: &PrepareProgress| tell(progress, printer);
-    let result = run.wait(models.prepare(&arguments.model, arguments.force, told));
-    drop(working);
-    match result? {
+    match prepare_model(run, &interrupts, &arguments.model, arguments.force, printer)? {
         Some(prepared) => print(&prepared, printer),
         None => printer.aside("Stopped. The model is as it was."),
     }
     Ok(())
+}
+
+/// Prepares the model `id` and tells how far that is; `None` where Ctrl-C came first.
+///
+/// # Errors
+/// What keeps it from being prepared.
+pub(crate) fn prepare_model(
+    run: &Run,
+    interrupts: &Interrupts,
+    id: &str,
+    force: bool,
+    printer: &mut Printer,
+) -> Result<Option<Prepared>> {
+    let models = run.backend().models();
+    let stopped = models.clone();
+    let _working = interrupts.working(move || stopped.skip_preparation());
+    let told = |progress: &PrepareProgress| tell(progress, printer);
+    let result = run.wait(models.prepare(id, force, told));
+    printer.end_progress();
+    Ok(result?)
 }
 
 fn tell(progress: &PrepareProgress, printer: &mut Printer) {
@@ -46,7 +60,7 @@ fn tell(progress: &PrepareProgress, printer: &mut Printer) {
 }
 
 /// Prints what every pass did, the measurement, and the graph that runs from now on.
-fn print(prepared: &Prepared, printer: &mut Printer) {
+pub(crate) fn print(prepared: &Prepared, printer: &mut Printer) {
     if printer.is_json() {
         prepared.passes.iter().for_each(|result| printer.json_line(&pass_line(result)));
         let measurement = prepared.measurement.map(|measurement| {

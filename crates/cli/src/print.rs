@@ -13,6 +13,9 @@ use crate::lines::{FinishedReply, Line};
 /// A prompt with at least this many tokens to read shows how far it is.
 const LONG_PROMPT: usize = 512;
 
+/// A longer line of progress would wrap and leave its beginning behind.
+const PROGRESS_WIDTH: usize = 78;
+
 /// Prints replies and facts, as text or as JSON lines.
 pub(crate) struct Printer {
     json: bool,
@@ -92,11 +95,15 @@ impl Printer {
 
     /// What is being done, on a terminal, until something else is printed.
     pub(crate) fn progress(&mut self, text: &str) {
-        if self.stderr_is_terminal {
-            self.clear_progress();
-            let muted = self.muted(text).into_owned();
-            self.stderr(&format!("\r{muted}"));
-            self.reply.progress_width = text.chars().count();
+        if self.stderr_is_terminal && !self.json {
+            let shown: String =
+                harmless(text).chars().filter(|letter| *letter != '\n').take(PROGRESS_WIDTH).collect();
+            let width = shown.chars().count();
+            // Written over the line before: a line that is taken away first flickers.
+            let over = " ".repeat(self.reply.progress_width.saturating_sub(width));
+            let line = self.muted(&shown).into_owned();
+            self.stderr(&format!("\r{line}{over}"));
+            self.reply.progress_width = width;
         }
     }
 
@@ -170,6 +177,11 @@ impl Printer {
         self.end_reply();
         let hint = error.hint().map(|hint| format!("  {hint}\n")).unwrap_or_default();
         self.stderr(&format!("error: {}\n{hint}", harmless(&message)));
+    }
+
+    /// Takes the line of progress away.
+    pub(crate) fn end_progress(&mut self) {
+        self.clear_progress();
     }
 
     /// A line that belongs to the conversation with the user and not to the output.

@@ -37,7 +37,7 @@ impl Run {
     pub(crate) fn open_over(directories: AppDirs, options: &Options) -> Result<Self> {
         // One thread is enough: it waits, and inference has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(|error| Error::Setup { doing: "start the runtime", source: Box::new(error) })?;
         let inference = Inference::start();

@@ -44,7 +44,7 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap) ->
     let said: String =
         header("x-error-message").chars().filter(|letter| !letter.is_control()).take(300).collect();
     let kind = match status.as_u16() {
-        401 | 403 if code == "GatedRepo" => HubFailure::Gated,
+        401 if code == "GatedRepo" => HubFailure::Gated,
         403 => HubFailure::Gated,
         // A repository that does not exist answers like one that is private.
         401 | 404 | 410 => HubFailure::Missing,
@@ -57,6 +57,7 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap) ->
         _ => HubFailure::Protocol,
     };
     let mut reason = match kind {
+        HubFailure::Gated if code.is_empty() => "access is refused".to_owned(),
         HubFailure::Gated => "its owner asks for a login and that conditions are accepted".to_owned(),
         HubFailure::Missing if code.is_empty() => "it does not exist there, or is private".to_owned(),
         HubFailure::Missing => format!("it does not exist there ({code})"),

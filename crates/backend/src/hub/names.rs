@@ -173,9 +173,12 @@ pub fn check_paths<'p>(paths: impl IntoIterator<Item = &'p str>) -> Result<()> {
 }
 
 /// Whether a model may bring a file of this name: weights, configuration, texts. Never code, pickles or
-/// libraries.
+/// libraries, and never what only this machine may say of a model: how its graph was prepared.
 pub fn is_model_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    if name.contains(".hearth.onnx") || name == "prepared.json" {
+        return false;
+    }
     let data_part = name.rsplit_once(".onnx_data_").is_some_and(|(stem, number)| {
         !stem.is_empty() && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
     });

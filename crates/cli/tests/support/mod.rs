@@ -1,4 +1,5 @@
 //! Runs the built program, each time with a data folder of its own.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::ffi::OsStr;
 use std::io::Write;

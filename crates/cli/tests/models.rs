@@ -1,0 +1,274 @@
+//! `hearth models` over a hub on this machine: fetching, checking, repairing, importing.
+
+#[path = "../../backend/tests/support/hub.rs"]
+mod server;
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
+use serde_json::Value;
+use server::{Act, COMMIT, HubServer};
+use support::{Hearth, Ran, copy_of, ember, fixtures};
+
+const REPOSITORY: &str = "someone/ember-copy";
+
+/// A hub that has Ember, and the program that asks it.
+struct Place {
+    hearth: Hearth,
+    server: HubServer,
+}
+
+impl Place {
+    fn new() -> Self {
+        let server = HubServer::start();
+        server.store(REPOSITORY, &ember_files());
+        server.change(REPOSITORY, |repository| repository.licence = Some("apache-2.0"));
+        Self { hearth: Hearth::new(), server }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.hearth.command();
+        command.args(arguments).env("HF_ENDPOINT", self.server.endpoint());
+        for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs the program to its end. Models are left as they came: what a preparation does is tested elsewhere.
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let leave: &[&str] = if arguments.starts_with(&["models", "add"]) { &["--no-prepare"] } else { &[] };
+        self.run_as_it_is(&[arguments, leave].concat())
+    }
+
+    fn run_as_it_is(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().expect("the program starts"))
+    }
+}
+
+fn ember_files() -> Vec<(&'static str, Vec<u8>)> {
+    ["model.onnx", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+        .map(|name| (name, fs::read(ember().join(name)).expect("part of Ember")))
+        .into()
+}
+
+#[track_caller]
+fn last(ran: &Ran) -> Value {
+    ran.lines().pop().unwrap_or_else(|| panic!("there is a line: {}", ran.stderr))
+}
+
+#[test]
+fn a_model_of_any_repository_is_fetched_and_answers() {
+    let place = Place::new();
+    let ran = place.run(&["models", "add", REPOSITORY, "--json"]).succeeded();
+    let lines = ran.lines();
+    let notice = lines.iter().find(|line| line["code"] == "not_in_catalog").expect("it warns once");
+    assert!(notice["message"].as_str().expect("text").contains("apache-2.0"), "{notice}");
+    let installed = last(&ran);
+    assert_eq!((&installed["type"], &installed["id"]), (&"installed".into(), &"ember-copy-model".into()));
+    let progress: Vec<_> = lines.iter().filter(|line| line["type"] == "progress").collect();
+    assert_eq!(progress.last().expect("progress is told")["phase"], "installing");
+
+    let arguments = ["chat", "--json", "--prompt", "What is Hearth?", "--temperature", "0"];
+    let theirs = place.run(&[&arguments[..], &["--model", "ember-copy-model"]].concat()).succeeded().finish();
+    let own = place.run(&arguments).succeeded().finish();
+    assert_eq!(theirs["token_ids"], own["token_ids"], "it is the same model");
+    let again = place.run(&["models", "add", REPOSITORY]).succeeded();
+    assert!(again.stdout.contains("is installed in"), "{}", again.stdout);
+}
+
+#[test]
+fn a_model_that_was_fetched_is_prepared_and_still_verifies() {
+    let place = Place::new();
+    let ran = place.run_as_it_is(&["models", "add", REPOSITORY, "--json", "--threads", "1"]).succeeded();
+    assert!(ran.lines().iter().any(|line| line["type"] == "prepared"), "{}", ran.stdout);
+    assert_eq!(last(&ran)["type"], "installed");
+    place.run(&["models", "verify", "ember-copy-model"]).succeeded();
+}
+
+#[test]
+fn damage_is_found_and_repaired_and_a_model_can_be_removed() {
+    let place = Place::new();
+    place.run(&["models", "add", REPOSITORY]).succeeded();
+    place.run(&["models", "verify", "ember-copy-model"]).succeeded();
+    let folder = place.hearth.data.path().join(format!("models/ember-copy-model@{}", &COMMIT[..12]));
+    let mut graph = fs::read(folder.join("model.onnx")).expect("there");
+    let middle = graph.len() / 2;
+    graph[middle] ^= 1;
+    fs::write(folder.join("model.onnx"), graph).expect("written");
+    let ran = place.run(&["models", "verify", "ember-copy-model", "--json"]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(last(&ran)["code"], "model_damaged");
+    let states: Vec<_> =
+        ran.lines().into_iter().filter(|line| line["type"] == "file" && line["state"] != "right").collect();
+    let [wrong] = states.as_slice() else { panic!("one file is wrong: {states:?}") };
+    assert_eq!((&wrong["path"], &wrong["state"]), (&"model.onnx".into(), &"wrongBytes".into()));
+    place.server.take_seen();
+    let repaired = last(&place.run(&["models", "repair", "ember-copy-model", "--json"]).succeeded());
+    assert_eq!(repaired["type"], "repaired");
+    assert!(place.server.take_seen().iter().all(|seen| seen.target.contains("model.onnx")));
+    place.run(&["models", "verify", "ember-copy-model"]).succeeded();
+    let shown = place.run(&["models", "show", "ember-copy-model"]).succeeded().stdout;
+    assert!(shown.contains(REPOSITORY) && shown.contains(COMMIT) && shown.contains("sha256:"), "{shown}");
+    place.run(&["models", "remove", "ember-copy-model"]).succeeded();
+    assert!(!folder.exists());
+    let ran = place.run(&["models", "remove", "ember", "--json"]);
+    assert_eq!((ran.code, &last(&ran)["code"]), (Some(1), &"unsupported".into()), "built in");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_pauses_a_download_and_the_next_add_goes_on() {
+    let place = Place::new();
+    place.server.act("model.onnx", 1, Act::CutAfter(100_000));
+    place.server.act("model.onnx", 1, Act::Silent);
+    let mut program = place.command(&["models", "add", REPOSITORY, "--json"]).spawn().expect("it starts");
+    let lines = BufReader::new(program.stdout.take().expect("stdout is a pipe")).lines();
+    let mut last = Value::Null;
+    for line in lines {
+        last = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        if last["phase"] == "waiting" {
+            let id = program.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+        }
+    }
+    assert_eq!(last["type"], "paused", "{last}");
+    assert_eq!(program.wait().expect("it ends").code(), Some(0));
+    let listed = place.run(&["models", "list", "--json"]).succeeded();
+    let begun = listed.lines().into_iter().find(|line| line["type"] == "unfinished").expect("it is listed");
+    assert!(begun["done"].as_u64().is_some_and(|done| done >= 100_000), "{begun}");
+    place.server.behave();
+    place.server.take_seen();
+    place.run(&["models", "add", "ember-copy-model"]).succeeded();
+    let seen = place.server.take_seen();
+    assert!(seen.iter().any(|seen| seen.header("range") == Some("bytes=100000-")), "only the rest came");
+}
+
+#[test]
+fn searches_and_repositories_are_shown() {
+    let place = Place::new();
+    let found = place.run(&["models", "search", "ember", "--json"]).succeeded();
+    assert_eq!(last(&found)["id"], REPOSITORY);
+    let shown = last(&place.run(&["models", "show", REPOSITORY, "--json"]).succeeded());
+    assert_eq!((&shown["commit"], &shown["licence"]), (&COMMIT.into(), &"apache-2.0".into()));
+    assert_eq!(shown["variants"][0]["fit"], "fits");
+    let plain = place.run(&["models", "show", REPOSITORY]).succeeded().stdout;
+    assert!(plain.contains("model.onnx"), "{plain}");
+}
+
+#[test]
+fn the_catalogue_is_listed_without_the_network() {
+    let place = Place::new();
+    let ran = place.run(&["models", "list", "--available", "--json"]).succeeded();
+    let lines = ran.lines();
+    assert!(lines.len() >= 8, "{}", lines.len());
+    assert!(lines.iter().all(|line| line["commit"].is_string() && line["licence"].is_string()));
+    let entry = place.run(&["models", "show", "qwen3-0.6b-cpu-int4"]).succeeded().stdout;
+    assert!(entry.contains("Apache-2.0") && entry.contains("computed"), "{entry}");
+    assert!(place.server.take_seen().is_empty(), "nobody was asked");
+}
+
+#[test]
+fn failures_have_codes_and_hints() {
+    let place = Place::new();
+    place
+        .server
+        .store("someone/safetensors", &[("model.safetensors", vec![0; 10]), ("config.json", vec![b' '])]);
+    place.server.store("someone/gated", &ember_files());
+    place.server.change("someone/gated", |repository| repository.gated = true);
+    let cases = [
+        ("no/body", "not_found"),
+        ("someone/safetensors", "unsupported"),
+        ("someone/gated", "gated"),
+        ("../x", "refused_name"),
+        ("unheard-of", "model_missing"),
+    ];
+    for (name, code) in cases {
+        let ran = place.run(&["models", "add", name, "--json"]);
+        assert_eq!((ran.code, &last(&ran)["code"]), (Some(1), &code.into()), "{name}: {}", ran.stdout);
+        let plain = place.run(&["models", "add", name]);
+        assert!(plain.stderr.lines().any(|line| line.starts_with("error: ")), "{name}: {}", plain.stderr);
+    }
+    let mut offline = place.command(&["models", "add", REPOSITORY, "--json"]);
+    let ran = Ran::of(offline.env("HF_HUB_OFFLINE", "1").output().expect("it starts"));
+    assert_eq!(last(&ran)["code"], "offline");
+}
+
+#[test]
+fn settings_name_a_mirror_and_switch_the_network_off() {
+    let place = Place::new();
+    let settings = place.hearth.data.path().join("settings.json");
+    let write = |offline: bool| {
+        let network = serde_json::json!({"mirror": place.server.endpoint(), "offline": offline});
+        fs::write(&settings, serde_json::json!({"network": network}).to_string()).expect("written");
+    };
+    let search = || {
+        let mut command = place.command(&["models", "search", "ember", "--json"]);
+        Ran::of(command.env_remove("HF_ENDPOINT").output().expect("it starts"))
+    };
+    write(false);
+    assert_eq!(last(&search().succeeded())["id"], REPOSITORY);
+    write(true);
+    assert_eq!(last(&search())["code"], "offline");
+}
+
+#[test]
+fn a_folder_is_imported_and_answers() {
+    let place = Place::new();
+    let (_parent, folder) = copy_of(&ember());
+    let folder = folder.to_string_lossy().into_owned();
+    for (name, more) in [("copied", &[][..]), ("linked", &["--link"][..])] {
+        let arguments = [&["models", "import", &folder, "--name", name][..], more].concat();
+        place.run(&arguments).succeeded();
+        let chat = ["chat", "--json", "--prompt", "What is Hearth?", "--max-tokens", "4", "--model", name];
+        place.run(&chat).succeeded().finish();
+    }
+    let ran = place.run(&["models", "import", "/nowhere/at/all", "--json"]);
+    assert_eq!((ran.code, &last(&ran)["code"]), (Some(1), &"library".into()));
+    assert!(place.server.take_seen().is_empty(), "nobody was asked");
+}
+
+#[test]
+fn the_fixture_models_come_from_a_hub_and_give_their_golden_ids() {
+    let Some(fixtures) = fixtures() else { return };
+    for model in ["concat-f32", "gqa-f32"] {
+        let folder = fixtures.join("models").join(model);
+        let files: Vec<(String, Vec<u8>)> = fs::read_dir(&folder)
+            .expect("listed")
+            .flatten()
+            .filter(|entry| entry.path().is_file())
+            .map(|entry| {
+                (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("read"))
+            })
+            .collect();
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let place = Place::new();
+        place.server.store(&format!("someone/{model}"), &files);
+        let installed =
+            last(&place.run(&["models", "add", &format!("someone/{model}"), "--json"]).succeeded());
+        let golden: Value =
+            serde_json::from_slice(&fs::read(folder.join("golden.json")).expect("there")).expect("JSON");
+        let case = &golden["cases"][0];
+        let ids = |name: &str| -> Vec<String> {
+            case[name].as_array().expect("ids").iter().map(Value::to_string).collect()
+        };
+        let (prompt, expected) = (ids("prompt_ids"), ids("greedy_ids"));
+        let finish = place
+            .run(&[
+                "complete",
+                "--json",
+                "--temperature=0",
+                "--threads=1",
+                &format!("--model={}", installed["id"].as_str().expect("an id")),
+                &format!("--prompt-ids={}", prompt.join(",")),
+                &format!("--max-tokens={}", expected.len()),
+            ])
+            .succeeded()
+            .finish();
+        let got: Vec<String> =
+            finish["token_ids"].as_array().expect("ids").iter().map(Value::to_string).collect();
+        assert_eq!(got, expected, "{model}");
+    }
+}
