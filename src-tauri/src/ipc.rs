@@ -58,6 +58,7 @@ impl From<&backend::Error> for IpcError {
             Error::ModelUnknown { .. } | Error::NoModel { .. } => ErrorCode::ModelMissing,
             Error::DataFolder { full: true, .. } => ErrorCode::DiskFull,
             Error::DataFolder { .. } => ErrorCode::DataFolderUnwritable,
+            Error::History { full: true, .. } | Error::Export { full: true, .. } => ErrorCode::DiskFull,
             Error::Busy => ErrorCode::Busy,
             _ => ErrorCode::Internal,
         };
@@ -65,11 +66,11 @@ impl From<&backend::Error> for IpcError {
     }
 }
 
-/// The conversation that the interface means.
-pub(crate) fn conversation_id(text: &str) -> Result<Uuid, IpcError> {
+/// What the interface means by an id.
+pub(crate) fn id(text: &str) -> Result<Uuid, IpcError> {
     text.parse().map_err(|_| IpcError {
         code: ErrorCode::Internal,
-        message: "this is not the id of a conversation".into(),
+        message: "this is not the id of a conversation or of a message".into(),
     })
 }
 
@@ -80,20 +81,23 @@ pub(crate) struct Snapshot {
     models: Vec<Model>,
     selected_model: Option<String>,
     conversation: Conversation,
+    /// The first page of the list.
+    conversations: ConversationPage,
     notices: Vec<Notice>,
     about: About,
 }
 
 impl Snapshot {
-    pub(crate) fn of(backend: &Backend) -> Self {
+    pub(crate) fn read(backend: &Backend) -> backend::Result<Self> {
         let ModelsChanged { models, selected_model } = ModelsChanged::of(backend);
-        Self {
+        Ok(Self {
             models,
             selected_model,
-            conversation: backend.chat().conversation().into(),
+            conversation: backend.chat().conversation(backend.chat().current(), FIRST_MESSAGES)?.into(),
+            conversations: ConversationPage::read(backend, 0, FIRST_CONVERSATIONS)?,
             notices: NoticesChanged::of(backend).0,
             about: About::of(backend),
-        }
+        })
     }
 }
 
@@ -275,8 +279,16 @@ impl AboutChanged {
     }
 }
 
+/// The list of conversations is another, or something about one of them. The list is read by its command.
+#[derive(Debug, Clone, Serialize, Deserialize, Type, Event)]
+pub(crate) struct ConversationsChanged;
+
 mod conversation;
+mod conversations;
 pub(crate) use conversation::{ChatEvent, Conversation, Draft, Entry, Reply};
+pub(crate) use conversations::{
+    ConversationPage, ExportFormat, FIRST_CONVERSATIONS, FIRST_MESSAGES, ImportReport, SearchHit,
+};
 
 /// A count as the interface reads it.
 fn count(number: usize) -> u32 {

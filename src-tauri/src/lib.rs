@@ -5,10 +5,12 @@
 //! - `commands` are what the interface may call; each only calls the backend and converts.
 //! - `ipc` holds everything that crosses to the interface: types, error codes, events. The interface's
 //!   `bindings.ts` is written from them by `tests/bindings.rs`.
+//! - `dialogs` asks the user for a file: paths come from the system's own dialogue and never from the interface.
 //! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
 mod commands;
 mod containment;
+mod dialogs;
 mod ipc;
 mod logging;
 
@@ -30,18 +32,39 @@ pub fn interface() -> Builder<tauri::Wry> {
         .disable_serde_phases()
         .commands(collect_commands![
             commands::snapshot,
+            commands::list_conversations,
+            commands::search_conversations,
+            commands::open_conversation,
+            commands::new_conversation,
+            commands::rename_conversation,
+            commands::pin_conversation,
+            commands::delete_conversation,
+            commands::restore_conversation,
+            commands::duplicate_conversation,
+            commands::export_conversations,
+            commands::import_conversations,
             commands::send_message,
+            commands::edit_message,
+            commands::regenerate_reply,
             commands::continue_reply,
-            commands::retry_reply,
             commands::stop_reply,
-            commands::reset_memory,
+            commands::select_branch,
+            commands::reset_conversation,
+            commands::undo_reset,
+            commands::set_draft,
+            commands::set_system_prompt,
+            commands::estimate_draft,
             commands::select_model,
             commands::skip_preparation,
-            commands::measure_draft,
             commands::open_link,
             commands::dismiss_notice,
         ])
-        .events(collect_events![ipc::ModelsChanged, ipc::NoticesChanged, ipc::AboutChanged])
+        .events(collect_events![
+            ipc::ModelsChanged,
+            ipc::NoticesChanged,
+            ipc::AboutChanged,
+            ipc::ConversationsChanged,
+        ])
 }
 
 /// Runs the application until its window is closed.
@@ -51,6 +74,8 @@ pub fn run() {
     let result = tauri::Builder::default()
         // First, so that a second start ends before it opens anything.
         .plugin(tauri_plugin_single_instance::init(|app, _, _| show(app)))
+        // For the commands that ask for a file; the window itself may not open a dialogue.
+        .plugin(tauri_plugin_dialog::init())
         .invoke_handler(handler)
         .setup(move |app| {
             interface.mount_events(app);
@@ -129,10 +154,12 @@ fn tell_changes(app: AppHandle, backend: &Backend) {
                 Ok(Change::Models) => ipc::ModelsChanged::of(&backend).emit(&app),
                 Ok(Change::Notices) => ipc::NoticesChanged::of(&backend).emit(&app),
                 Ok(Change::About) => ipc::AboutChanged::of(&backend).emit(&app),
+                Ok(Change::Conversations) => ipc::ConversationsChanged.emit(&app),
                 // What was missed is in the facts that are told now.
                 Err(RecvError::Lagged(_)) => ipc::ModelsChanged::of(&backend)
                     .emit(&app)
-                    .and_then(|()| ipc::NoticesChanged::of(&backend).emit(&app)),
+                    .and_then(|()| ipc::NoticesChanged::of(&backend).emit(&app))
+                    .and_then(|()| ipc::ConversationsChanged.emit(&app)),
                 Err(RecvError::Closed) => break,
             };
             if let Err(error) = told {

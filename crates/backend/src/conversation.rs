@@ -1,4 +1,4 @@
-//! A conversation as data: what people see, and what the model is given of it.
+//! A conversation as data: what people see of its current branch, and what the model is given of it.
 
 use engine::{Clock, FinishReason, Message, RenderOptions, Role, TokenId, Usage};
 use jiff::Timestamp;
@@ -6,13 +6,38 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// One conversation. What is above a memory reset stays readable and is no longer given to the model.
+/// One conversation, on its current branch. What is above a memory reset stays readable and is no longer
+/// given to the model.
 #[derive(Debug, Clone)]
 pub struct Conversation {
-    pub id: Uuid,
+    pub about: ConversationSummary,
+    /// What the model is told before the conversation.
+    pub system_prompt: Option<String>,
+    /// What stands in the composer.
+    pub draft: String,
     pub entries: Vec<Entry>,
+    /// Messages of the branch above the first entry that were not asked for.
+    pub earlier: usize,
     /// The time that templates print, frozen so that a new day does not change the prompt's beginning.
-    clock: Clock,
+    pub(crate) clock: Clock,
+}
+
+/// One conversation in the list of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationSummary {
+    pub id: Uuid,
+    /// Empty until the first message.
+    pub title: String,
+    pub pinned: bool,
+    /// Nothing of it is written anywhere; it ends with the application.
+    pub private: bool,
+    /// Whether all of it is on the disk. Not so while the disk takes nothing, and never of a private one.
+    pub saved: bool,
+    pub created: Timestamp,
+    /// When something was last said in it.
+    pub updated: Timestamp,
+    /// The id of the model that answered last, or was chosen since.
+    pub model: Option<String>,
 }
 
 /// One thing in the list.
@@ -26,7 +51,12 @@ pub enum Entry {
         id: Uuid,
         at: Timestamp,
     },
-    /// Another model answers from here on.
+    /// The window was full: the model no longer sees anything above. `id` is made from the entry below.
+    ContextLine {
+        id: Uuid,
+        at: Timestamp,
+    },
+    /// Another model answers from here on. `id` is made from the entry that shows it.
     ModelSwitched {
         id: Uuid,
         at: Timestamp,
@@ -40,6 +70,8 @@ pub struct Question {
     pub id: Uuid,
     pub text: String,
     pub at: Timestamp,
+    /// Every version of this message in the order of their making, itself included.
+    pub versions: Vec<Uuid>,
 }
 
 /// What the model said.
@@ -57,6 +89,10 @@ pub struct Reply {
     pub tokens: Vec<TokenId>,
     pub seed: Option<u64>,
     pub at: Timestamp,
+    /// Every version of this reply in the order of their making, itself included.
+    pub versions: Vec<Uuid>,
+    /// The first message that the model saw, where the window was too small for all since the last reset.
+    pub memory_begins: Option<Uuid>,
 }
 
 /// How far a reply is.
@@ -64,6 +100,8 @@ pub struct Reply {
 pub enum ReplyStatus {
     Generating,
     Finished(FinishReason),
+    /// The application ended before the reply did. What was saved of it until then is kept.
+    Interrupted,
     /// What it said before is kept.
     Failed(Error),
 }
@@ -76,11 +114,35 @@ pub struct ReplyUsage {
     pub time_to_first_token_seconds: f64,
 }
 
+/// The time now, in the microseconds that are kept.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// The id of something that is shown because of the entry `id`, the same each time it is shown.
+fn shown_by(id: Uuid, what: u128) -> Uuid {
+    Uuid::from_u128(id.as_u128() ^ what)
+}
+
+const CONTEXT_LINE: u128 = 1;
+const MODEL_SWITCHED: u128 = 2;
+const MODEL_CHOSEN: u128 = 3;
+
+impl Question {
+    /// A question that is asked now.
+    pub(crate) fn begin(text: String) -> Self {
+        let id = Uuid::new_v4();
+        Self { id, text, at: now(), versions: vec![id] }
+    }
+}
+
 impl Reply {
     /// A reply that begins now.
     pub(crate) fn begin(model: String) -> Self {
+        let id = Uuid::new_v4();
         Self {
-            id: Uuid::new_v4(),
+            id,
             text: String::new(),
             thinking: String::new(),
             status: ReplyStatus::Generating,
@@ -88,19 +150,35 @@ impl Reply {
             usage: None,
             tokens: Vec::new(),
             seed: None,
-            at: Timestamp::now(),
+            at: now(),
+            versions: vec![id],
+            memory_begins: None,
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.tokens.is_empty()
+    /// Whether it says nothing that could be lost.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.thinking.is_empty() && self.tokens.is_empty()
+    }
+}
+
+impl Entry {
+    /// What names the entry in its list.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Question(question) => question.id,
+            Self::Reply(reply) => reply.id,
+            Self::MemoryReset { id, .. } | Self::ContextLine { id, .. } | Self::ModelSwitched { id, .. } => {
+                *id
+            }
+        }
     }
 }
 
 impl Conversation {
-    /// A conversation that begins now.
-    pub(crate) fn begin() -> Self {
-        Self { id: Uuid::new_v4(), entries: Vec::new(), clock: Clock::now() }
+    /// What names the conversation.
+    pub fn id(&self) -> Uuid {
+        self.about.id
     }
 
     /// What prompts of this conversation depend on besides its messages.
@@ -108,17 +186,19 @@ impl Conversation {
         RenderOptions { thinking, ..RenderOptions::reply_at(self.clock.clone()) }
     }
 
-    /// The messages that the model is given for the reply at `index`, or for the next one: those since the
-    /// last reset. Questions that were never answered go into one message with the next, since most
-    /// templates want the roles to alternate.
-    pub(crate) fn messages_before(&self, index: usize, system: Option<&str>) -> Vec<Message> {
-        let entries = &self.entries[..index];
-        let begin = entries
+    /// The place behind the last reset before `end`.
+    pub(crate) fn memory_start(&self, end: usize) -> usize {
+        self.entries[..end]
             .iter()
             .rposition(|entry| matches!(entry, Entry::MemoryReset { .. }))
-            .map_or(0, |reset| reset + 1);
+            .map_or(0, |reset| reset + 1)
+    }
+
+    /// The messages among `entries[begin..end]`, after the system prompt. Questions that were never answered
+    /// go into one message with the next, since most templates want the roles to alternate.
+    pub(crate) fn messages(&self, begin: usize, end: usize, system: Option<&str>) -> Vec<Message> {
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
-        for entry in &entries[begin..] {
+        for entry in &self.entries[begin..end] {
             match entry {
                 Entry::Question(question) => match messages.last_mut() {
                     Some(last) if last.role == Role::User => {
@@ -127,41 +207,46 @@ impl Conversation {
                     }
                     _ => messages.push(Message::user(&question.text)),
                 },
-                Entry::Reply(reply) if !reply.is_empty() => messages.push(Message {
-                    role: Role::Assistant,
-                    content: reply.text.clone(),
-                    reasoning: (!reply.thinking.is_empty()).then(|| reply.thinking.clone()),
-                    tokens: (!reply.tokens.is_empty()).then(|| reply.tokens.clone()),
-                }),
-                Entry::Reply(_) | Entry::MemoryReset { .. } | Entry::ModelSwitched { .. } => {}
+                Entry::Reply(reply) if !(reply.text.is_empty() && reply.tokens.is_empty()) => {
+                    // Other programs part one answer into several messages.
+                    if let Some(last) = messages.last_mut()
+                        && last.role == Role::Assistant
+                    {
+                        last.content.push_str("\n\n");
+                        last.content.push_str(&reply.text);
+                        last.tokens = None;
+                        continue;
+                    }
+                    messages.push(Message {
+                        role: Role::Assistant,
+                        content: reply.text.clone(),
+                        reasoning: (!reply.thinking.is_empty()).then(|| reply.thinking.clone()),
+                        tokens: (!reply.tokens.is_empty()).then(|| reply.tokens.clone()),
+                    });
+                }
+                _ => {}
             }
         }
         messages
     }
 
-    /// The place of the last reply, if it still is in the model's memory.
-    pub(crate) fn last_reply(&self, what: &'static str) -> Result<usize> {
+    /// The last reply, if it still is in the model's memory.
+    pub(crate) fn last_reply(&self, what: &'static str) -> Result<&Reply> {
         self.entries
             .iter()
-            .rposition(|entry| matches!(entry, Entry::Reply(_) | Entry::MemoryReset { .. }))
-            .filter(|&index| matches!(self.entries[index], Entry::Reply(_)))
+            .rev()
+            .find_map(|entry| match entry {
+                Entry::Reply(reply) => Some(Some(reply)),
+                Entry::MemoryReset { .. } => Some(None),
+                _ => None,
+            })
+            .flatten()
             .ok_or(Error::NoReply { what })
     }
 
-    /// The place of the reply `id`.
+    /// The place of the entry `id`.
     pub(crate) fn place_of(&self, id: Uuid) -> Option<usize> {
-        self.entries.iter().rposition(|entry| matches!(entry, Entry::Reply(reply) if reply.id == id))
-    }
-
-    /// Marks replies that nobody makes any longer as stopped.
-    pub(crate) fn end_generating(&mut self) {
-        for entry in &mut self.entries {
-            if let Entry::Reply(reply) = entry
-                && reply.status == ReplyStatus::Generating
-            {
-                reply.status = ReplyStatus::Finished(FinishReason::Cancelled);
-            }
-        }
+        self.entries.iter().rposition(|entry| entry.id() == id)
     }
 
     pub(crate) fn reply_mut(&mut self, id: Uuid) -> Option<&mut Reply> {
@@ -169,5 +254,62 @@ impl Conversation {
             Entry::Reply(reply) if reply.id == id => Some(reply),
             _ => None,
         })
+    }
+
+    /// Adds the lines that follow from the replies: where the model changed, and where its memory begins.
+    pub(crate) fn add_lines(&mut self) {
+        self.add_model_lines();
+        self.add_context_line();
+    }
+
+    fn add_model_lines(&mut self) {
+        let mut answered: Option<String> = None;
+        // The place where what led to the next reply begins.
+        let mut begin = 0;
+        let mut place = 0;
+        while place < self.entries.len() {
+            if let Entry::Reply(reply) = &self.entries[place] {
+                let model = reply.model.clone();
+                if answered.as_ref().is_some_and(|answered| *answered != model) {
+                    let id = shown_by(reply.id, MODEL_SWITCHED);
+                    let line = Entry::ModelSwitched { id, at: reply.at, model: model.clone() };
+                    self.entries.insert(begin, line);
+                    place += 1;
+                }
+                answered = Some(model);
+                begin = place + 1;
+            }
+            place += 1;
+        }
+    }
+
+    fn add_context_line(&mut self) {
+        let start = self.memory_start(self.entries.len());
+        let last = self.entries[start..].iter().rev().find_map(|entry| match entry {
+            Entry::Reply(reply) => Some(reply),
+            _ => None,
+        });
+        let Some((begins, at)) = last.and_then(|reply| Some((reply.memory_begins?, reply.at))) else {
+            return;
+        };
+        if let Some(place) = self.place_of(begins) {
+            let line = Entry::ContextLine { id: shown_by(begins, CONTEXT_LINE), at };
+            self.entries.insert(place, line);
+        }
+    }
+
+    /// Adds a line at the end where another model than the last one is to answer next.
+    pub(crate) fn add_chosen_model(&mut self, model: &str) {
+        let last = self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Reply(reply) => Some(reply),
+            _ => None,
+        });
+        if let Some(reply) = last
+            && reply.model != model
+            && reply.status != ReplyStatus::Generating
+        {
+            let id = shown_by(reply.id, MODEL_CHOSEN);
+            self.entries.push(Entry::ModelSwitched { id, at: reply.at, model: model.to_owned() });
+        }
     }
 }

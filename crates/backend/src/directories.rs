@@ -85,6 +85,11 @@ impl AppDirs {
         self.data.join("kv")
     }
 
+    /// Where conversations are kept.
+    pub fn conversations(&self) -> PathBuf {
+        self.data.join("conversations")
+    }
+
     /// Where logs are written.
     pub fn logs(&self) -> PathBuf {
         self.data.join("logs")

@@ -61,12 +61,35 @@ pub enum Error {
     /// A folder of the model library could not be read or changed.
     #[error("cannot {doing} `{path}`: {reason}")]
     Library { doing: &'static str, path: PathBuf, reason: String },
+    /// The conversation has no such message.
+    #[error("there is no message `{id}` that could {what}")]
+    MessageUnknown { id: String, what: &'static str },
+    /// The conversations on the disk cannot be read or written.
+    #[error("cannot {doing} in the file of conversations: {reason}")]
+    History { doing: &'static str, reason: String, full: bool },
+    /// A file of conversations cannot be taken over. Nothing of it was.
+    #[error("cannot import `{path}`: {reason}")]
+    Import { path: PathBuf, reason: String },
+    /// A file of conversations cannot be written.
+    #[error("cannot export to `{path}`: {reason}")]
+    Export { path: PathBuf, reason: String, full: bool },
     /// The inference thread ended.
     #[error("the inference thread has ended; restart the application")]
     InferenceEnded,
 }
 
 impl Error {
+    /// This failure as it is kept beside a reply.
+    pub(crate) fn to_failure(&self) -> Failure {
+        let kind = match self {
+            Self::Engine(failure) => return failure.clone(),
+            Self::LibraryMissing { .. } => FailureKind::Runtime,
+            Self::ModelUnknown { .. } | Self::NoModel { .. } => FailureKind::ModelMissing,
+            _ => FailureKind::Internal,
+        };
+        Failure { kind, message: self.to_string() }
+    }
+
     /// What kind of failure of the engine this is, if it is one.
     pub fn engine_kind(&self) -> Option<FailureKind> {
         match self {

@@ -26,10 +26,12 @@
 
 mod catalog;
 mod chat;
+mod context;
 mod conversation;
 mod directories;
 mod download;
 mod error;
+mod history;
 pub mod hub;
 mod import;
 mod inference;
@@ -40,6 +42,7 @@ mod notices;
 mod pins;
 mod recall;
 mod reply_options;
+mod saving;
 mod settings;
 pub mod snapshots;
 mod store;
@@ -53,13 +56,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 use messages::KvKeeping;
 use snapshots::SnapshotUsage;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogFile, Fit, MemoryNeed, PinDifference};
 pub use chat::{Chat, ChatEvent, Draft};
-pub use conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage};
+pub use conversation::{Conversation, ConversationSummary, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
 pub use download::{DownloadOutcome, DownloadPhase, DownloadProgress, Downloader, Inspect, RepairOutcome};
 pub use engine::onnx::ExecutionProviderChoice;
@@ -70,6 +74,7 @@ pub use engine::{
     Progress, Request, ReuseLimit, Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
+pub use history::{ExportFormat, History, ImportReport, SearchHit, SnippetPart};
 pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
 pub use library::{Library, Offer};
@@ -93,6 +98,8 @@ pub enum Change {
     Notices,
     /// What is known of the runtime.
     About,
+    /// The list of conversations, or something about one of them.
+    Conversations,
 }
 
 /// The application.
@@ -101,6 +108,7 @@ pub struct Backend {
     directories: AppDirs,
     models: Models,
     chat: Chat,
+    history: History,
     inference: Inference,
     notices: Arc<Notices>,
     changes: broadcast::Sender<Change>,
@@ -115,16 +123,18 @@ impl Backend {
     /// The same over an inference thread that is there already.
     pub fn open_with(directories: AppDirs, inference: Inference) -> Self {
         let (settings, notices) = Self::look_around(&directories);
-        Self::assemble(directories, inference, settings, notices)
+        Self::assemble(directories, inference, settings, notices, true)
     }
 
-    /// The same for one run of a program: `overrides` go before the settings, and no choice is saved.
+    /// The same for one run of a program: `overrides` go before the settings, no choice is saved, and what is
+    /// shown is not remembered.
     ///
     /// # Errors
     /// [`Error::ModelUnknown`] where `overrides` name a model that is not there.
     pub fn open_for_run(directories: AppDirs, inference: Inference, overrides: &Overrides) -> Result<Self> {
         let (settings, notices) = Self::look_around(&directories);
-        let backend = Self::assemble(directories, inference, settings.overridden_by(overrides), notices);
+        let backend =
+            Self::assemble(directories, inference, settings.overridden_by(overrides), notices, false);
         backend.models.leave_settings();
         // Whoever types a command waits for its answer, and prepares models by a command of its own.
         backend.models.leave_graphs();
@@ -139,6 +149,7 @@ impl Backend {
         inference: Inference,
         settings: Settings,
         notices: Arc<Notices>,
+        remembers: bool,
     ) -> Self {
         let (changes, _) = broadcast::channel(64);
         let models =
@@ -149,8 +160,10 @@ impl Backend {
             // Without listeners there is nobody to tell.
             told.send(Change::Notices).ok();
         });
-        let chat = Chat::new(models.clone(), inference.clone());
-        Self { directories, models, chat, inference, notices, changes }
+        let folder = directories.conversations();
+        let history = History::new(folder, Arc::clone(&notices), changes.clone(), remembers);
+        let chat = Chat::new(models.clone(), inference.clone(), history.clone());
+        Self { directories, models, chat, history, inference, notices, changes }
     }
 
     /// Reads the settings, and finds out what is wrong with the data folder.
@@ -172,7 +185,7 @@ impl Backend {
         &self.models
     }
 
-    /// The conversation.
+    /// The turns in conversations.
     pub fn chat(&self) -> &Chat {
         &self.chat
     }
@@ -183,6 +196,43 @@ impl Backend {
     /// [`Error::Hub`] where they name an address that may not be asked.
     pub fn library(&self) -> Result<Library> {
         Library::open(&self.directories, &self.models.network())
+    }
+
+    /// Every conversation.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Shows the conversation `id` from now on, with the last `most` messages of its current branch. The model
+    /// that answered in it last answers in it again, if it still is installed; it loads meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::ConversationUnknown`], [`Error::History`].
+    pub async fn open_conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
+        self.history.show(id)?;
+        let conversation = self.chat.conversation(id, most)?;
+        match &conversation.about.model {
+            Some(model) if self.models.selected().as_ref() != Some(model) => {
+                self.models.choose_for_now(model);
+                // The note about the model depends on the choice.
+                self.chat.conversation(id, most)
+            }
+            _ => Ok(conversation),
+        }
+    }
+
+    /// Takes the conversation `id` out of the list, its reply under way stopped, and returns the one that is
+    /// shown then, with the last `most` messages: where it was this one, a new one.
+    ///
+    /// # Errors
+    /// [`Error::ConversationUnknown`], [`Error::History`].
+    pub async fn delete_conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
+        self.chat.settle_in(id).await;
+        self.history.delete(id)?;
+        if self.history.current() == id {
+            self.history.begin(false)?;
+        }
+        self.chat.conversation(self.history.current(), most)
     }
 
     /// What the user should know.
@@ -240,8 +290,10 @@ impl Backend {
     /// As [`Models::select`].
     pub async fn select_model(&self, id: &str) -> Result<ReadyModel> {
         self.chat.settle().await;
-        let ready = self.models.select(id).await?;
-        self.chat.note_model(&ready.model.name);
-        Ok(ready)
+        let result = self.models.select(id).await;
+        if let Some(model) = self.models.selected() {
+            self.history.set_model(self.history.current(), &model)?;
+        }
+        result
     }
 }

@@ -182,6 +182,22 @@ impl Models {
         self.state().prepares = false;
     }
 
+    /// Chooses the model of a conversation that is shown, if it is installed, and begins to load it. What new
+    /// conversations begin with stays as it is.
+    pub(crate) fn choose_for_now(&self, id: &str) {
+        {
+            let mut state = self.state();
+            if !state.models.iter().any(|model| model.id == id) {
+                return;
+            }
+            state.selected = Some(id.to_owned());
+        }
+        self.changed(Change::Models);
+        let models = self.clone();
+        // What went wrong is the state of the model.
+        tokio::spawn(async move { models.ready().await.ok() });
+    }
+
     /// Chooses the model that is to answer, and loads nothing yet.
     pub(crate) fn choose(&self, id: &str) -> Result<()> {
         let model = self.0.store.find(id)?;

@@ -1,13 +1,15 @@
 //! What the user asks of a reply, over what the model's makers recommend.
 
 use engine::{Sampling, SuggestedSampling};
+use serde::{Deserialize, Serialize};
 
 /// The most tokens of a reply when nothing is asked: enough for any answer, and an end for a model that
 /// repeats itself. The reply can be continued.
 const MOST_TOKENS: usize = 4096;
 
 /// Settings of one reply. `None` takes the model's recommendation, then a neutral value.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ReplyOptions {
     pub temperature: Option<f32>,
     pub top_k: Option<usize>,

@@ -7,25 +7,18 @@ use tokio::sync::futures::Notified;
 use uuid::Uuid;
 
 use crate::chat::ChatEvent;
-use crate::conversation::{Conversation, ReplyStatus};
+use crate::conversation::{Conversation, Reply, ReplyStatus};
 use crate::inference::Canceller;
 
 /// A reply under way, as those see it who would stop it, wait for it or look at it.
-#[derive(Default)]
 pub(crate) struct Turn {
+    pub(crate) conversation: Uuid,
     stop: Mutex<StopState>,
     stopped: Notify,
     /// Told when the reply is part of the conversation, finished.
     ended: Notify,
-    said: Mutex<SaidSoFar>,
-}
-
-/// What a reply under way has said: for those who read the conversation before the reply has ended.
-#[derive(Default)]
-struct SaidSoFar {
-    reply: Uuid,
-    text: String,
-    thinking: String,
+    /// The reply with what was told of it; `None` before it began and after it ended.
+    reply: Mutex<Option<Reply>>,
 }
 
 #[derive(Default)]
@@ -35,15 +28,30 @@ struct StopState {
 }
 
 impl Turn {
+    pub(crate) fn new(conversation: Uuid) -> Self {
+        Self {
+            conversation,
+            stop: Mutex::default(),
+            stopped: Notify::new(),
+            ended: Notify::new(),
+            reply: Mutex::default(),
+        }
+    }
+
     /// Keeps what an event says, so that a window that comes later sees it too.
     pub(crate) fn note(&self, event: &ChatEvent) {
-        let mut said = lock(&self.said);
-        match event {
-            ChatEvent::Started { reply, .. } => said.reply = reply.id,
-            ChatEvent::Text(text) => said.text.push_str(text),
-            ChatEvent::Thinking(text) => said.thinking.push_str(text),
-            ChatEvent::Prefill { .. } => {}
+        let mut known = lock(&self.reply);
+        match (event, known.as_mut()) {
+            (ChatEvent::Started { reply, .. }, _) => *known = Some(reply.clone()),
+            (ChatEvent::Text(text), Some(reply)) => reply.text.push_str(text),
+            (ChatEvent::Thinking(text), Some(reply)) => reply.thinking.push_str(text),
+            _ => {}
         }
+    }
+
+    /// The reply as it was told until now, if it began and has not ended; from then on it is nobody's.
+    pub(crate) fn take_reply(&self) -> Option<Reply> {
+        lock(&self.reply).take()
     }
 
     pub(crate) fn stop(&self) {
@@ -82,15 +90,15 @@ impl Turn {
         self.ended.notify_waiters();
     }
 
-    /// Adds what the reply has said to a conversation in which it still is as it began.
+    /// Puts what the reply has said into a conversation in which it is as it was saved last.
     pub(crate) fn add_to(&self, conversation: &mut Conversation) {
-        let said = lock(&self.said);
-        // The text of a reply that has ended meanwhile is whole.
-        if let Some(reply) = conversation.reply_mut(said.reply)
+        if let Some(told) = lock(&self.reply).as_ref()
+            && let Some(reply) = conversation.reply_mut(told.id)
+            // The text of a reply that has ended meanwhile is whole.
             && reply.status == ReplyStatus::Generating
         {
-            reply.text.push_str(&said.text);
-            reply.thinking.push_str(&said.thinking);
+            reply.text.clone_from(&told.text);
+            reply.thinking.clone_from(&told.thinking);
         }
     }
 }

@@ -35,7 +35,9 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
         }
     }
 
-    pub(crate) fn take(&mut self, progress: Progress) {
+    /// Takes progress; says whether the reply said more.
+    pub(crate) fn take(&mut self, progress: Progress) -> bool {
+        let says_more = !matches!(progress, Progress::Prefill { .. });
         match progress {
             Progress::Prefill { done, total, reused } => {
                 if done == total {
@@ -53,6 +55,11 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
                 self.untold_text.push_str(&text);
             }
         }
+        self.tell_if_due();
+        says_more
+    }
+
+    pub(crate) fn tell_if_due(&mut self) {
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.tell();
         }

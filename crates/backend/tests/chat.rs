@@ -50,7 +50,7 @@ fn who_reads_the_conversation_meanwhile_sees_what_the_reply_has_said() {
                 other => panic!("{other:?}"),
             }
         };
-        let conversation = world.chat().conversation().id;
+        let conversation = world.chat().current();
         let options = ReplyOptions::default();
         let reply = world.chat().send(conversation, "What is Hearth?".into(), options, on_event).await;
         assert_eq!(reply.expect("it is answered").text, FIRST);
@@ -170,7 +170,7 @@ fn a_reset_excludes_what_was_said_before_and_frees_the_cache() {
         let world = World::new(transport, &[FIRST]);
         world.ask("My name is Vesta.").await;
         assert!(world.seen().contains("Vesta"));
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let entry = world.chat().reset(id).await.expect("reset");
         assert!(matches!(entry, Entry::MemoryReset { .. }));
         assert_eq!(world.entries().last(), Some(&entry));
@@ -186,7 +186,7 @@ fn a_reset_stops_the_reply_under_way_and_stands_behind_it() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST]);
         world.breaks(0, 2, Scripted::UntilCancelled);
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let reset = async {
             world.reached().await;
             world.chat().reset(id).await.expect("reset")
@@ -204,7 +204,7 @@ fn while_a_reply_is_made_another_message_is_refused() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST]);
         world.breaks(0, 2, Scripted::UntilCancelled);
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let second = async {
             world.reached().await;
             let refused = world.chat().send(id, "And?".into(), ReplyOptions::default(), |_| {}).await;
@@ -222,7 +222,7 @@ fn while_a_reply_is_made_another_message_is_refused() {
 fn messages_that_cannot_be_sent_are_refused_before_anything_is_kept() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST]);
-        let (id, other) = (world.chat().conversation().id, uuid::Uuid::new_v4());
+        let (id, other) = (world.chat().current(), uuid::Uuid::new_v4());
         let send = |id, text: &str| world.chat().send(id, text.into(), ReplyOptions::default(), |_| {});
         assert_eq!(send(id, " \n\t").await, Err(Error::EmptyMessage));
         assert!(matches!(send(other, "Hello").await, Err(Error::ConversationUnknown { .. })));
@@ -249,7 +249,7 @@ fn a_turn_that_nobody_waits_for_is_stopped_and_leaves_the_chat_free() {
         let Some(Entry::Reply(reply)) = entries.last() else { panic!("{entries:?}") };
         assert_eq!(reply.status, ReplyStatus::Finished(FinishReason::Cancelled));
         world.mend();
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let again = world.chat().retry(id, ReplyOptions::default(), |_| {}).await.expect("the chat is free");
         assert_eq!(again.text, FIRST);
     });

@@ -18,7 +18,7 @@ fn a_reply_is_made_again_in_its_place() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST]);
         let (first, _) = world.ask_with("What is Hearth?", short(3)).await;
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let again = world.chat().retry(id, ReplyOptions::default(), |_| {}).await.expect("made again");
         assert_eq!(again.text, FIRST, "it does not go on from the old one");
         assert_ne!(again.id, first.id);
@@ -37,7 +37,7 @@ fn a_reply_goes_on_where_it_ended() {
         let (first, _) = world.ask_with("What is Hearth?", short(3)).await;
         assert_eq!(first.status, ReplyStatus::Finished(FinishReason::MaxTokens));
         world.take_passes();
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let whole = world.chat().go_on(id, ReplyOptions::default(), |_| {}).await.expect("it goes on");
         assert_eq!(whole.text, FIRST);
         assert_eq!(whole.id, first.id);
@@ -54,7 +54,7 @@ fn a_reply_that_failed_goes_on_from_what_it_said() {
         let world = World::new(transport, &[FIRST]);
         for how in [Scripted::Panic, Scripted::Error("computing".into())] {
             world.breaks(0, 3, how);
-            let id = world.chat().conversation().id;
+            let id = world.chat().current();
             let (failed, _) = world.ask("What is Hearth?").await;
             assert!(matches!(failed.status, ReplyStatus::Failed(_)));
             world.mend();
@@ -76,7 +76,7 @@ fn another_model_takes_over_with_ids_of_its_own() {
         let world = World::new(transport, &[FIRST, SECOND]);
         let (first, _) = world.ask_with("What is Hearth?", short(3)).await;
         world.backend.select_model("beta").await.expect("it loads");
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let whole = world.chat().go_on(id, ReplyOptions::default(), |_| {}).await.expect("it goes on");
         assert!(whole.text.starts_with(&first.text));
         assert_eq!((whole.text.as_str(), whole.model.as_str()), (FIRST, "Model beta"));
@@ -139,7 +139,7 @@ fn a_model_that_does_not_load_fails_the_reply_and_can_be_left_again() {
         assert!(matches!(&unknown, Error::ModelUnknown { id, .. } if id == "gamma"), "{unknown}");
         assert!(unknown.to_string().contains("`alpha`"), "{unknown}");
         world.backend.select_model("alpha").await.expect("it loads");
-        let id = world.chat().conversation().id;
+        let id = world.chat().current();
         let again = world.chat().retry(id, ReplyOptions::default(), |_| {}).await.expect("made again");
         assert_eq!(again.text, FIRST);
     });

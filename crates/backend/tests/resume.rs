@@ -338,7 +338,7 @@ fn the_application_goes_on_after_a_restart_where_it_was() {
         let mut replies = Vec::new();
         for _ in 0..2 {
             let backend = Backend::open(directories.clone());
-            let conversation = backend.chat().conversation().id;
+            let conversation = backend.history().begin(false).expect("begun");
             let reply = backend.chat().send(conversation, message.clone(), options(), |_| {}).await;
             replies.push(reply.expect("sent"));
             backend.close(SAVING).await.expect("closed");

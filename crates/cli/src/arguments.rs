@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use backend::{ExecutionProviderChoice, Overrides, ReplyOptions, Sampling, TokenId};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 /// Chats with language models on this machine.
 #[derive(Debug, Parser)]
@@ -25,6 +26,11 @@ pub(crate) enum Command {
     Complete(CompleteArguments),
     /// Turns texts into vectors that lie close together where the texts mean something close.
     Embed(EmbedArguments),
+    /// The conversations that were kept.
+    Conversations {
+        #[command(subcommand)]
+        command: ConversationsCommand,
+    },
     /// Models: which there are, fetching more, and keeping them right.
     Models {
         #[command(subcommand)]
@@ -46,6 +52,52 @@ pub(crate) struct ChatArguments {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = InputFormat::Text,
         conflicts_with = "prompt")]
     pub(crate) input: InputFormat,
+    /// Goes on in this conversation.
+    #[arg(long, value_name = "ID", conflicts_with = "private")]
+    pub(crate) conversation: Option<Uuid>,
+    /// Keeps nothing of what is said.
+    #[arg(long)]
+    pub(crate) private: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConversationsCommand {
+    /// Lists conversations: the pinned ones first, then the newest.
+    List {
+        /// The most to list.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        most: usize,
+    },
+    /// Shows the current branch of a conversation.
+    Show {
+        #[arg(value_name = "ID")]
+        id: Uuid,
+    },
+    /// Writes a conversation, or all of them, as Markdown, or with --json with every branch as JSON.
+    Export {
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        id: Option<Uuid>,
+        /// Every conversation.
+        #[arg(long, requires = "output")]
+        all: bool,
+        /// The file to write [default: the standard output].
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Takes over the conversations of a file: of Hearth's JSON, or `conversations.json` of a ChatGPT export.
+    Import {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Searches titles and messages.
+    Search {
+        /// The words; the last one may be the beginning of a word.
+        #[arg(value_name = "WORDS", required = true)]
+        words: Vec<String>,
+        /// The most places to list.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        most: usize,
+    },
 }
 
 /// What a line of stdin is.
@@ -254,6 +306,11 @@ enum Provider {
 }
 
 impl Options {
+    /// Whether the command line says which model answers.
+    pub(crate) fn names_model(&self) -> bool {
+        self.model.is_some()
+    }
+
     /// What this run asks for in the place of the settings.
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides {

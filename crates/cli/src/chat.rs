@@ -29,6 +29,7 @@ pub(crate) fn chat(
     printer: &mut Printer,
 ) -> Result<()> {
     let interrupts = Interrupts::install()?;
+    open_conversation(run, options, command)?;
     let loaded = run.load(&interrupts)?;
     run.tell_notices(printer);
     let Some(ready) = loaded else {
@@ -45,6 +46,22 @@ pub(crate) fn chat(
         dialogue.over_stdin(command.input)?;
     }
     run.end()
+}
+
+/// Goes on in the conversation that the command line names, or begins one.
+fn open_conversation(run: &Run, options: &Options, command: &ChatArguments) -> Result<()> {
+    let backend = run.backend();
+    match command.conversation {
+        None => {
+            backend.history().begin(command.private)?;
+        }
+        // The command line's word goes before what the conversation remembers.
+        Some(id) if options.names_model() => backend.history().show(id)?,
+        Some(id) => {
+            run.wait(backend.open_conversation(id, 0))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody types the messages and reads the replies.
@@ -125,7 +142,7 @@ impl Dialogue<'_> {
     /// Clears the model's memory of the conversation.
     fn reset(&mut self) -> Result<()> {
         let chat = self.run.backend().chat();
-        self.run.wait(chat.reset(chat.conversation().id))?;
+        self.run.wait(chat.reset(chat.current()))?;
         self.printer.reset();
         Ok(())
     }
@@ -136,19 +153,18 @@ impl Dialogue<'_> {
         let stopped = chat.clone();
         let working = self.interrupts.working(move || stopped.stop());
         let printer = &mut *self.printer;
-        let reply =
-            self.run.wait(chat.send(chat.conversation().id, text, self.options.clone(), |event| {
-                show(event, printer);
-                if printer.is_closed() {
-                    chat.stop();
-                }
-            }))?;
+        let reply = self.run.wait(chat.send(chat.current(), text, self.options.clone(), |event| {
+            show(event, printer);
+            if printer.is_closed() {
+                chat.stop();
+            }
+        }))?;
         drop(working);
         self.run.tell_notices(self.printer);
         let reason = match reply.status {
             ReplyStatus::Failed(error) => return Err(error.into()),
             ReplyStatus::Finished(reason) => reason,
-            ReplyStatus::Generating => FinishReason::Cancelled,
+            ReplyStatus::Generating | ReplyStatus::Interrupted => FinishReason::Cancelled,
         };
         self.printer.finish(&FinishedReply {
             text: reply.text,

@@ -95,6 +95,8 @@ fn code_of(error: &backend::Error) -> &'static str {
         backend::Error::ModelUnknown { .. } | backend::Error::NoModel { .. } => "model_missing",
         backend::Error::DataFolder { full: true, .. } => "disk_full",
         backend::Error::DataFolder { .. } => "data_folder_unwritable",
+        backend::Error::History { full: true, .. } | backend::Error::Export { full: true, .. } => "disk_full",
+        backend::Error::ConversationUnknown { .. } => "conversation_missing",
         backend::Error::Busy => "busy",
         backend::Error::Hub { kind, .. } => match kind {
             HubFailure::Offline => "offline",
@@ -139,6 +141,7 @@ fn hint_for(code: &str) -> Option<&'static str> {
         "rate_limited" => "wait a little; what came is kept, and the same command goes on from there",
         "wrong_file" => "the server's file is another one; try again later, or another mirror by HF_ENDPOINT",
         "unsupported" => "`hearth models show` says of each graph of a repository whether it can run here",
+        "conversation_missing" => "`hearth conversations list` shows the conversations with their ids",
         "model_broken" => "fetch the model's files again, or choose another model by --model",
         "model_unwritable" => {
             "allow writing to the model's folder, or copy the model to a folder of your own"

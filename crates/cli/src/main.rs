@@ -2,8 +2,8 @@
 //!
 //! # A tour
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
-//! - `chat`, `complete`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one subcommand
-//!   each, `resume` is `bench --resume`.
+//! - `chat`, `complete`, `conversations`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one
+//!   subcommand each, `resume` is `bench --resume`.
 //! - `library` is `models` beyond its list: fetching, checking, importing; `transfer` tells how far that is.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
@@ -12,6 +12,7 @@ mod arguments;
 mod bench;
 mod chat;
 mod complete;
+mod conversations;
 mod doctor;
 mod embed;
 mod error;
@@ -54,6 +55,9 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
     match &arguments.command {
         Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
         Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
+        Command::Conversations { command } => {
+            conversations::obey(&Run::open(options)?, options, command, printer)
+        }
         Command::Embed(command) => embed::embed(&Run::open(options)?, command, printer),
         Command::Models { command } => manage(&Run::open(options)?, command, printer),
         Command::Doctor => doctor::doctor(options, printer),

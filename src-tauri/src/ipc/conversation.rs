@@ -4,19 +4,32 @@ use serde::{Deserialize, Serialize};
 use specta::Type;
 use specta_typescript::Number;
 
+use super::conversations::ConversationSummary;
 use super::{IpcError, count};
 
-/// What people see of a conversation.
+/// What people see of a conversation: its current branch.
 #[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Conversation {
     id: String,
+    about: ConversationSummary,
+    system_prompt: Option<String>,
+    draft: String,
     entries: Vec<Entry>,
+    /// How many messages stand above the first entry; they come by opening with a higher number.
+    earlier: u32,
 }
 
 impl From<backend::Conversation> for Conversation {
     fn from(conversation: backend::Conversation) -> Self {
-        let entries = conversation.entries.into_iter().map(Entry::from).collect();
-        Self { id: conversation.id.to_string(), entries }
+        Self {
+            id: conversation.id().to_string(),
+            about: conversation.about.into(),
+            system_prompt: conversation.system_prompt,
+            draft: conversation.draft,
+            entries: conversation.entries.into_iter().map(Entry::from).collect(),
+            earlier: count(conversation.earlier),
+        }
     }
 }
 
@@ -26,8 +39,20 @@ impl From<backend::Conversation> for Conversation {
 pub(crate) enum Entry {
     Question(Question),
     Reply(Reply),
-    MemoryReset { id: String, at: String },
-    ModelSwitched { id: String, at: String, model: String },
+    MemoryReset {
+        id: String,
+        at: String,
+    },
+    /// The window was full: the model no longer sees anything above.
+    ContextLine {
+        id: String,
+        at: String,
+    },
+    ModelSwitched {
+        id: String,
+        at: String,
+        model: String,
+    },
 }
 
 impl From<backend::Entry> for Entry {
@@ -37,6 +62,9 @@ impl From<backend::Entry> for Entry {
             backend::Entry::Reply(reply) => Self::Reply(reply.into()),
             backend::Entry::MemoryReset { id, at } => {
                 Self::MemoryReset { id: id.to_string(), at: at.to_string() }
+            }
+            backend::Entry::ContextLine { id, at } => {
+                Self::ContextLine { id: id.to_string(), at: at.to_string() }
             }
             backend::Entry::ModelSwitched { id, at, model } => {
                 Self::ModelSwitched { id: id.to_string(), at: at.to_string(), model }
@@ -51,11 +79,22 @@ pub(crate) struct Question {
     id: String,
     text: String,
     at: String,
+    /// The ids of every version of it, oldest first, itself included. More than one where it was edited.
+    versions: Vec<String>,
+}
+
+fn ids(ids: Vec<uuid::Uuid>) -> Vec<String> {
+    ids.iter().map(uuid::Uuid::to_string).collect()
 }
 
 impl From<backend::Question> for Question {
     fn from(question: backend::Question) -> Self {
-        Self { id: question.id.to_string(), text: question.text, at: question.at.to_string() }
+        Self {
+            id: question.id.to_string(),
+            text: question.text,
+            at: question.at.to_string(),
+            versions: ids(question.versions),
+        }
     }
 }
 
@@ -69,6 +108,8 @@ pub(crate) struct Reply {
     model: String,
     usage: Option<Usage>,
     at: String,
+    /// The ids of every version of it, oldest first, itself included. More than one where it was made again.
+    versions: Vec<String>,
 }
 
 impl From<backend::Reply> for Reply {
@@ -81,6 +122,7 @@ impl From<backend::Reply> for Reply {
             model: reply.model,
             usage: reply.usage.map(Usage::from),
             at: reply.at.to_string(),
+            versions: ids(reply.versions),
         }
     }
 }
@@ -90,8 +132,14 @@ impl From<backend::Reply> for Reply {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum ReplyStatus {
     Generating,
-    Finished { reason: FinishReason },
-    Failed { error: IpcError },
+    Finished {
+        reason: FinishReason,
+    },
+    /// Hearth ended before the reply did. What was saved of it until then is kept, and it can go on.
+    Interrupted,
+    Failed {
+        error: IpcError,
+    },
 }
 
 impl From<backend::ReplyStatus> for ReplyStatus {
@@ -99,6 +147,7 @@ impl From<backend::ReplyStatus> for ReplyStatus {
         match status {
             backend::ReplyStatus::Generating => Self::Generating,
             backend::ReplyStatus::Finished(reason) => Self::Finished { reason: reason.into() },
+            backend::ReplyStatus::Interrupted => Self::Interrupted,
             backend::ReplyStatus::Failed(error) => Self::Failed { error: error.into() },
         }
     }
@@ -132,7 +181,12 @@ impl From<backend::FinishReason> for FinishReason {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Usage {
     prompt_tokens: u32,
+    /// Those that were read before.
     reused_tokens: u32,
+    /// Of the reused ones, those that came from the disk.
+    restored_tokens: u32,
+    /// Why not more were reused, where any was read.
+    reuse_limit: Option<ReuseLimit>,
     new_tokens: u32,
     #[specta(type = Number)]
     prefill_seconds: f64,
@@ -147,10 +201,38 @@ impl From<backend::ReplyUsage> for Usage {
         Self {
             prompt_tokens: count(usage.usage.prompt_tokens),
             reused_tokens: count(usage.usage.reused_tokens),
+            restored_tokens: count(usage.usage.restored_tokens),
+            reuse_limit: usage.usage.reuse_limit.map(ReuseLimit::from),
             new_tokens: count(usage.usage.new_tokens),
             prefill_seconds: usage.usage.prefill_seconds,
             decode_seconds: usage.usage.decode_seconds,
             time_to_first_token_seconds: usage.time_to_first_token_seconds,
+        }
+    }
+}
+
+/// Why a prompt was not reused further.
+#[derive(Debug, Clone, Copy, Serialize, Type)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(crate) enum ReuseLimit {
+    NothingKept,
+    /// What was kept goes on otherwise from this token of the prompt on.
+    DiffersAt {
+        token: u32,
+    },
+    Evicted,
+    BlockDamaged,
+    OtherModel,
+}
+
+impl From<backend::ReuseLimit> for ReuseLimit {
+    fn from(limit: backend::ReuseLimit) -> Self {
+        match limit {
+            backend::ReuseLimit::NothingKept => Self::NothingKept,
+            backend::ReuseLimit::DiffersAt { token } => Self::DiffersAt { token: count(token) },
+            backend::ReuseLimit::Evicted => Self::Evicted,
+            backend::ReuseLimit::BlockDamaged => Self::BlockDamaged,
+            backend::ReuseLimit::OtherModel => Self::OtherModel,
         }
     }
 }
@@ -185,13 +267,23 @@ impl From<backend::ChatEvent> for ChatEvent {
     }
 }
 
-/// The tokens that a message would take.
+/// What a message would take.
 #[derive(Debug, Clone, Copy, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Draft {
+    /// Of the draft alone.
     draft_tokens: u32,
+    /// Of the whole prompt with it.
     prompt_tokens: u32,
+    /// Those of them that would have to be read.
+    new_tokens: u32,
+    /// The most that the model reads.
     window: u32,
+    /// What of the window is kept free for the reply.
+    reserved_tokens: u32,
+    /// How long the reading would take, where this machine has read with this model before.
+    #[specta(type = Option<Number>)]
+    reading_seconds: Option<f64>,
 }
 
 impl From<backend::Draft> for Draft {
@@ -199,7 +291,10 @@ impl From<backend::Draft> for Draft {
         Self {
             draft_tokens: count(draft.draft_tokens),
             prompt_tokens: count(draft.prompt_tokens),
+            new_tokens: count(draft.new_tokens),
             window: count(draft.window),
+            reserved_tokens: count(draft.reserved_tokens),
+            reading_seconds: draft.reading_seconds,
         }
     }
 }

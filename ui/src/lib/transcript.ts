@@ -14,6 +14,8 @@ function section(entry: Entry): string {
       return `## ${entry.model}\n\n${entry.text}`;
     case "memoryReset":
       return `---\n\n*Memory reset, ${formatTime(entry.at)}*`;
+    case "contextLine":
+      return "---\n\n*The model no longer sees anything above*";
     case "modelSwitched":
       return `---\n\n*${entry.model} answers from here*`;
   }

@@ -64,7 +64,11 @@ export class HandDrivenIpc extends FakeIpc {
     return this.#stream("continue", onEvent);
   }
 
-  override retryReply(_conversation: string, onEvent: (event: ChatEvent) => void): Promise<Reply> {
+  override regenerateReply(
+    _conversation: string,
+    _reply: string,
+    onEvent: (event: ChatEvent) => void,
+  ): Promise<Reply> {
     return this.#stream("retry", onEvent);
   }
 
@@ -96,11 +100,15 @@ export function newReply(changes: Partial<Reply> = {}): Reply {
     model: "Ember",
     usage: null,
     at: "2026-03-14T12:00:00Z",
+    versions: ["reply-1"],
     ...changes,
   };
 }
 
 export function started(reply: Reply = newReply(), text: string | null = "hello"): ChatEvent {
-  const question = text === null ? null : { id: "question-1", text, at: "2026-03-14T12:00:00Z" };
+  const question =
+    text === null
+      ? null
+      : { id: "question-1", text, at: "2026-03-14T12:00:00Z", versions: ["question-1"] };
   return { type: "started", question, reply };
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backend::{AppDirs, Backend, Chat, ChatEvent, Entry, Inference, Open, Reply, ReplyOptions, serve};
+use backend::{
+    AppDirs, Backend, Chat, ChatEvent, Conversation, Entry, Inference, Open, Reply, ReplyOptions, serve,
+};
 use engine::scripted::{Passes, Scripted, ScriptedDecoder};
 use engine::{
     Engine, GraphChoice, LoadOptions, LoadedModel, ModelConfig, ModelText, SuggestedSampling, TokenId,
@@ -96,7 +98,7 @@ pub(crate) struct World {
     passes: Arc<Mutex<Vec<Passes>>>,
     loads: Arc<Mutex<Vec<String>>>,
     reached: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 pub(crate) fn ember_text() -> ModelText {
@@ -133,7 +135,17 @@ impl World {
         context: usize,
         prepare: impl FnOnce(&mut AppDirs),
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::over(tempfile::tempdir().expect("a folder"), transport, answers, context, prepare)
+    }
+
+    /// A world in the folder of an earlier one.
+    pub(crate) fn over(
+        folder: TempDir,
+        transport: Transport,
+        answers: &[&str],
+        context: usize,
+        prepare: impl FnOnce(&mut AppDirs),
+    ) -> Self {
         let mut directories = directories(folder.path());
         for id in ["alpha", "beta", "broken"] {
             make_model(&directories.resources[0], id, &format!(r#"{{"name":"Model {id}"}}"#));
@@ -154,7 +166,19 @@ impl World {
         let open = open(&text, &script, context, &passes, &loads);
         let backend = Backend::open_with(directories.clone(), inference(transport, open));
         let reached = tokio::sync::Mutex::new(receiver);
-        Self { backend, directories, script, text, passes, loads, reached, _folder: folder }
+        Self { backend, directories, script, text, passes, loads, reached, folder }
+    }
+
+    /// Ends the application and begins it again.
+    pub(crate) fn restarted(self, answers: &[&str]) -> Self {
+        let Self { backend, folder, .. } = self;
+        drop(backend);
+        Self::over(folder, Transport::Channel, answers, 512, |_| {})
+    }
+
+    /// What is said by the messages of the current branch.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        texts(&self.entries())
     }
 
     pub(crate) fn chat(&self) -> &Chat {
@@ -204,8 +228,13 @@ impl World {
         self.loads.lock().expect("no script panics while it writes").clone()
     }
 
+    /// The conversation that is shown, all of its current branch.
+    pub(crate) fn conversation(&self) -> Conversation {
+        self.chat().conversation(self.chat().current(), usize::MAX).expect("it can be read")
+    }
+
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.chat().conversation().entries
+        self.conversation().entries
     }
 
     /// Sends a message and keeps what was told meanwhile.
@@ -215,7 +244,7 @@ impl World {
 
     pub(crate) async fn ask_with(&self, text: &str, options: ReplyOptions) -> (Reply, Vec<ChatEvent>) {
         let mut told = Vec::new();
-        let id = self.chat().conversation().id;
+        let id = self.chat().current();
         let reply = self.chat().send(id, text.into(), options, |event| told.push(event)).await;
         (reply.expect("the message is part of the conversation"), told)
     }
@@ -285,6 +314,18 @@ pub(crate) fn told_text(told: &[ChatEvent]) -> String {
     told.iter()
         .filter_map(|event| match event {
             ChatEvent::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What is said by messages.
+pub(crate) fn texts(entries: &[Entry]) -> Vec<String> {
+    entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Question(question) => Some(question.text.clone()),
+            Entry::Reply(reply) => Some(reply.text.clone()),
             _ => None,
         })
         .collect()

@@ -50,6 +50,7 @@ class Hearth:
             str(Path(hearth).resolve()),
             "chat",
             "--json",
+            "--private",
             "--model",
             str(Path(model).resolve()),
             "--temperature",

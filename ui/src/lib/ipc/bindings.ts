@@ -7,22 +7,66 @@ import * as __TAURI_EVENT from "@tauri-apps/api/event";
 export const commands = {
 	/**  Everything that a window shows at first. */
 	snapshot: () => typedError<Snapshot, IpcError>(__TAURI_INVOKE("snapshot")),
+	/**  `most` conversations after the first `skip`, the pinned ones first, then the newest. */
+	listConversations: (skip: number, most: number) => typedError<ConversationPage, IpcError>(__TAURI_INVOKE("list_conversations", { skip, most })),
+	/**  Where words stand in titles and messages. The last word may be the beginning of one. */
+	searchConversations: (words: string, most: number) => typedError<SearchHit[], IpcError>(__TAURI_INVOKE("search_conversations", { words, most })),
+	/**  Shows a conversation, with the last `most` messages of its current branch; its model loads meanwhile. */
+	openConversation: (conversation: string, most: number) => typedError<Conversation, IpcError>(__TAURI_INVOKE("open_conversation", { conversation, most })),
+	/**
+	 *  Begins a conversation and shows it. It is listed from its first message on; of a private one nothing is
+	 *  ever written.
+	 */
+	newConversation: (isPrivate: boolean) => typedError<Conversation, IpcError>(__TAURI_INVOKE("new_conversation", { isPrivate })),
+	/**  Gives a conversation a title; an empty one lets its first message name it again. */
+	renameConversation: (conversation: string, title: string) => typedError<null, IpcError>(__TAURI_INVOKE("rename_conversation", { conversation, title })),
+	/**  Keeps a conversation at the top of the list, or no longer. */
+	pinConversation: (conversation: string, pinned: boolean) => typedError<null, IpcError>(__TAURI_INVOKE("pin_conversation", { conversation, pinned })),
+	/**  Takes a conversation out of the list. Resolves with the one that is shown now. */
+	deleteConversation: (conversation: string) => typedError<Conversation, IpcError>(__TAURI_INVOKE("delete_conversation", { conversation })),
+	/**  Puts a deleted conversation back into the list. */
+	restoreConversation: (conversation: string) => typedError<null, IpcError>(__TAURI_INVOKE("restore_conversation", { conversation })),
+	/**  Copies a conversation with all its branches. Resolves with the id of the copy. */
+	duplicateConversation: (conversation: string) => typedError<string, IpcError>(__TAURI_INVOKE("duplicate_conversation", { conversation })),
+	/**
+	 *  Asks for a file and writes one conversation into it, or all of them. Resolves with the file's path, or
+	 *  with null where the user chose none.
+	 */
+	exportConversations: (conversation: string | null, format: ExportFormat) => typedError<string | null, IpcError>(__TAURI_INVOKE("export_conversations", { conversation, format })),
+	/**
+	 *  Asks for a file of conversations, of Hearth's or of a ChatGPT export, and takes over what is in it.
+	 *  Resolves with null where the user chose none.
+	 */
+	importConversations: () => typedError<ImportReport | null, IpcError>(__TAURI_INVOKE("import_conversations")),
 	/**  Sends a message. Resolves with the reply when it has ended, however it ended. */
 	sendMessage: (conversation: string, text: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("send_message", { conversation, text, onEvent })),
+	/**  Sends another version of a question, in a branch of its own. Nothing of the old one is lost. */
+	editMessage: (conversation: string, message: string, text: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("edit_message", { conversation, message, text, onEvent })),
+	/**  Makes a reply of the current branch again. Nothing of the old one is lost. */
+	regenerateReply: (conversation: string, reply: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("regenerate_reply", { conversation, reply, onEvent })),
 	/**  Goes on with the last reply where it was stopped. */
 	continueReply: (conversation: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("continue_reply", { conversation, onEvent })),
-	/**  Makes the last reply again. */
-	retryReply: (conversation: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("retry_reply", { conversation, onEvent })),
 	/**  Stops the reply under way. What it said is kept. */
 	stopReply: (conversation: string) => typedError<null, IpcError>(__TAURI_INVOKE("stop_reply", { conversation })),
+	/**
+	 *  Lets the current branch go through a message, a version of one that is shown or one that was searched
+	 *  for. Resolves with the conversation as it is then.
+	 */
+	selectBranch: (conversation: string, message: string, most: number) => typedError<Conversation, IpcError>(__TAURI_INVOKE("select_branch", { conversation, message, most })),
 	/**  Clears the model's memory of the conversation. Resolves with its line in the list. */
-	resetMemory: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_memory", { conversation })),
+	resetConversation: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_conversation", { conversation })),
+	/**  Takes a reset back; `reset` is the id of its line. */
+	undoReset: (conversation: string, reset: string) => typedError<null, IpcError>(__TAURI_INVOKE("undo_reset", { conversation, reset })),
+	/**  Keeps what stands in the composer. */
+	setDraft: (conversation: string, text: string) => typedError<null, IpcError>(__TAURI_INVOKE("set_draft", { conversation, text })),
+	/**  What the model is told before the conversation; null for nothing. */
+	setSystemPrompt: (conversation: string, text: string | null) => typedError<null, IpcError>(__TAURI_INVOKE("set_system_prompt", { conversation, text })),
+	/**  What a message would take. */
+	estimateDraft: (conversation: string, text: string) => typedError<Draft, IpcError>(__TAURI_INVOKE("estimate_draft", { conversation, text })),
 	/**  Chooses the model that answers. Resolves when it is loaded. */
 	selectModel: (id: string) => typedError<Model, IpcError>(__TAURI_INVOKE("select_model", { id })),
 	/**  Stops preparing a model for this machine. It is loaded as it is. */
 	skipPreparation: () => typedError<null, IpcError>(__TAURI_INVOKE("skip_preparation")),
-	/**  The tokens that a message would take. */
-	measureDraft: (conversation: string, text: string) => typedError<Draft, IpcError>(__TAURI_INVOKE("measure_draft", { conversation, text })),
 	/**  Opens a link outside of the window, after the user was shown where it leads. */
 	openLink: (url: string) => typedError<null, IpcError>(__TAURI_INVOKE("open_link", { url })),
 	/**  Takes a notice away. */
@@ -32,6 +76,7 @@ export const commands = {
 /** Events */
 export const events = {
 	aboutChanged: makeEvent<AboutChanged, AboutChanged>("about-changed"),
+	conversationsChanged: makeEvent<ConversationsChanged, ConversationsChanged>("conversations-changed"),
 	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
 	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 };
@@ -61,17 +106,58 @@ export type ChatEvent =
 /**  More of the reply. */
 { type: "text"; text: string };
 
-/**  What people see of a conversation. */
+/**  What people see of a conversation: its current branch. */
 export type Conversation = {
 	id: string,
+	about: ConversationSummary,
+	systemPrompt: string | null,
+	draft: string,
 	entries: Entry[],
+	/**  How many messages stand above the first entry; they come by opening with a higher number. */
+	earlier: number,
 };
 
-/**  The tokens that a message would take. */
+/**  A part of the list: the pinned ones first, then the newest. */
+export type ConversationPage = {
+	conversations: ConversationSummary[],
+	/**  Whether there are more behind them. */
+	more: boolean,
+};
+
+/**  One conversation in the list. */
+export type ConversationSummary = {
+	id: string,
+	/**  Empty until the first message. */
+	title: string,
+	pinned: boolean,
+	/**  Nothing of it is written anywhere; it ends with the application. */
+	private: boolean,
+	/**  Whether all of it is on the disk. */
+	saved: boolean,
+	created: string,
+	/**  When something was last said in it. */
+	updated: string,
+	/**  The id of the model that answers in it. */
+	model: string | null,
+};
+
+/**  The list of conversations is another, or something about one of them. The list is read by its command. */
+export type ConversationsChanged = null;
+
+/**  What a message would take. */
 export type Draft = {
+	/**  Of the draft alone. */
 	draftTokens: number,
+	/**  Of the whole prompt with it. */
 	promptTokens: number,
+	/**  Those of them that would have to be read. */
+	newTokens: number,
+	/**  The most that the model reads. */
 	window: number,
+	/**  What of the window is kept free for the reply. */
+	reservedTokens: number,
+	/**  How long the reading would take, where this machine has read with this model before. */
+	readingSeconds: number | null,
 };
 
 /**  One thing in the list. */
@@ -79,13 +165,28 @@ export type Entry = {
 	type: "question",
 } & Question | {
 	type: "reply",
-} & Reply | ({ type: "memoryReset"; id: string; at: string }) & { model?: never } | { type: "modelSwitched"; id: string; at: string; model: string };
+} & Reply | ({ type: "memoryReset"; id: string; at: string }) & { model?: never } | 
+/**  The window was full: the model no longer sees anything above. */
+({ type: "contextLine"; id: string; at: string }) & { model?: never } | { type: "modelSwitched"; id: string; at: string; model: string };
 
 /**  What went wrong, for whoever shows it. A code exists only with the interface's line that acts on it. */
 export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "outOfMemory" | "promptTooLong" | "diskFull" | "dataFolderUnwritable" | "busy" | "crashed" | "internal";
 
+/**  What conversations are written as. */
+export type ExportFormat = "markdown" | "json";
+
 /**  Why a reply ended. */
 export type FinishReason = "endOfTurn" | "maxTokens" | "stopString" | "contextFull" | "cancelled";
+
+/**  What came of an import. */
+export type ImportReport = {
+	/**  Conversations that are new here, or have messages that were not. */
+	imported: number,
+	/**  Conversations of which everything was here. */
+	unchanged: number,
+	/**  Conversations that could not be read; the others were imported all the same. */
+	refused: number,
+};
 
 /**  A failure at the border. */
 export type IpcError = {
@@ -140,6 +241,8 @@ export type Question = {
 	id: string,
 	text: string,
 	at: string,
+	/**  The ids of every version of it, oldest first, itself included. More than one where it was edited. */
+	versions: string[],
 };
 
 /**  What the model said. */
@@ -151,10 +254,25 @@ export type Reply = {
 	model: string,
 	usage: Usage | null,
 	at: string,
+	/**  The ids of every version of it, oldest first, itself included. More than one where it was made again. */
+	versions: string[],
 };
 
 /**  How far a reply is. */
-export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: FinishReason } | { type: "failed"; error: IpcError };
+export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: FinishReason } | 
+/**  Hearth ended before the reply did. What was saved of it until then is kept, and it can go on. */
+{ type: "interrupted" } | { type: "failed"; error: IpcError };
+
+/**  A place where the words that were searched for stand. */
+export type SearchHit = {
+	conversation: string,
+	title: string,
+	/**  The message; null where the title is what was found. */
+	message: string | null,
+	/**  The words in their surroundings, in order. */
+	snippet: SnippetPart[],
+	at: string,
+};
 
 export type Severity = "information" | "warning" | "error";
 
@@ -163,8 +281,17 @@ export type Snapshot = {
 	models: Model[],
 	selectedModel: string | null,
 	conversation: Conversation,
+	/**  The first page of the list. */
+	conversations: ConversationPage,
 	notices: Notice[],
 	about: About,
+};
+
+/**  A part of a snippet. */
+export type SnippetPart = {
+	text: string,
+	/**  Whether it is one of the words. */
+	matched: boolean,
 };
 
 /**  The work that a reply took. */

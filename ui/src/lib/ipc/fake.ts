@@ -1,6 +1,7 @@
 // The backend in memory: the same interface as the window's, for the browser and for tests.
 
 import { AppError } from "./errors";
+import { FakeConversations } from "./fakeConversations";
 import {
   initialSnapshot,
   openingQuestion,
@@ -11,13 +12,18 @@ import {
 } from "./fakeScenarios";
 import type {
   ChatEvent,
+  Conversation,
+  ConversationPage,
   Draft,
   Entry,
+  ImportReport,
   Ipc,
   Model,
   ModelsChanged,
   Notice,
+  Question,
   Reply,
+  SearchHit,
   Snapshot,
   Unsubscribe,
 } from "./index";
@@ -40,6 +46,7 @@ export class FakeIpc implements Ipc {
 
   #pause: Pause;
   #snapshot: Snapshot;
+  #conversations: FakeConversations;
   #stop: (() => void) | null = null;
   #nextId = 0;
   #modelListeners = new Set<(change: ModelsChanged) => void>();
@@ -49,6 +56,7 @@ export class FakeIpc implements Ipc {
     this.scenario = scenario;
     this.#pause = pause;
     this.#snapshot = initialSnapshot(scenario);
+    this.#conversations = new FakeConversations(this.#snapshot.conversation);
   }
 
   /** A question that the scenario wants asked as soon as the window is open. */
@@ -57,25 +65,93 @@ export class FakeIpc implements Ipc {
   }
 
   snapshot(): Promise<Snapshot> {
-    return Promise.resolve(structuredClone(this.#snapshot));
+    const conversation = this.#conversations.shown;
+    const conversations = this.#conversations.page(0, 100);
+    return Promise.resolve(structuredClone({ ...this.#snapshot, conversation, conversations }));
   }
 
-  async sendMessage(_conversation: string, text: string, onEvent: OnEvent): Promise<Reply> {
+  listConversations(skip: number, most: number): Promise<ConversationPage> {
+    return Promise.resolve(this.#conversations.page(skip, most));
+  }
+
+  searchConversations(words: string, most: number): Promise<SearchHit[]> {
+    return Promise.resolve(this.#conversations.search(words, most));
+  }
+
+  openConversation(conversation: string, most: number): Promise<Conversation> {
+    this.#conversations.show(conversation);
+    return Promise.resolve(this.#conversations.read(conversation, most));
+  }
+
+  newConversation(isPrivate: boolean): Promise<Conversation> {
+    return Promise.resolve(this.#conversations.begin(this.#id("conversation"), isPrivate));
+  }
+
+  renameConversation(conversation: string, title: string): Promise<void> {
+    this.#conversations.change(conversation, (about) => ({ ...about, title }));
+    return Promise.resolve();
+  }
+
+  pinConversation(conversation: string, pinned: boolean): Promise<void> {
+    this.#conversations.change(conversation, (about) => ({ ...about, pinned }));
+    return Promise.resolve();
+  }
+
+  deleteConversation(conversation: string): Promise<Conversation> {
+    const next = () => this.#id("conversation");
+    return Promise.resolve(this.#conversations.delete(conversation, next));
+  }
+
+  restoreConversation(conversation: string): Promise<void> {
+    this.#conversations.restore(conversation);
+    return Promise.resolve();
+  }
+
+  duplicateConversation(conversation: string): Promise<string> {
+    const id = this.#id("conversation");
+    this.#conversations.duplicate(conversation, id);
+    return Promise.resolve(id);
+  }
+
+  exportConversations(): Promise<string | null> {
+    return Promise.resolve("/home/ada/Hearth conversations.md");
+  }
+
+  importConversations(): Promise<ImportReport | null> {
+    return Promise.resolve({ imported: 0, unchanged: 0, refused: 0 });
+  }
+
+  async sendMessage(conversation: string, text: string, onEvent: OnEvent): Promise<Reply> {
     const model = this.#selected();
     if (this.#stop) throw new AppError({ code: "busy", message: "a reply is being generated" });
     if (model.state.type === "failed") throw new AppError(model.state.error);
-    const question = { id: this.#id("question"), text, at: new Date().toISOString() };
-    this.#put({ type: "question", ...question });
-    return this.#generate(this.#newReply(model), question, onEvent);
+    const question = this.#newQuestion(text);
+    this.#put(conversation, { type: "question", ...question });
+    this.#conversations.nameAfter(conversation, text);
+    return this.#generate(conversation, this.#newReply(model), question, onEvent);
   }
 
-  continueReply(_conversation: string, onEvent: OnEvent): Promise<Reply> {
-    return this.#generate({ ...this.#lastReply(), status: { type: "generating" } }, null, onEvent);
+  editMessage(
+    conversation: string,
+    message: string,
+    text: string,
+    onEvent: OnEvent,
+  ): Promise<Reply> {
+    const question = this.#newQuestion(text);
+    question.versions = this.#conversations.branch(conversation, message, question.id);
+    this.#put(conversation, { type: "question", ...question });
+    return this.#generate(conversation, this.#newReply(this.#selected()), question, onEvent);
   }
 
-  retryReply(_conversation: string, onEvent: OnEvent): Promise<Reply> {
-    const { id } = this.#lastReply();
-    return this.#generate({ ...this.#newReply(this.#selected()), id }, null, onEvent);
+  regenerateReply(conversation: string, reply: string, onEvent: OnEvent): Promise<Reply> {
+    const next = this.#newReply(this.#selected());
+    next.versions = this.#conversations.branch(conversation, reply, next.id);
+    return this.#generate(conversation, next, null, onEvent);
+  }
+
+  continueReply(conversation: string, onEvent: OnEvent): Promise<Reply> {
+    const reply: Reply = { ...this.#lastReply(conversation), status: { type: "generating" } };
+    return this.#generate(conversation, reply, null, onEvent);
   }
 
   stopReply(): Promise<void> {
@@ -83,14 +159,34 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
-  resetMemory(): Promise<Entry> {
+  selectBranch(conversation: string, message: string, most: number): Promise<Conversation> {
+    this.#conversations.select(conversation, message);
+    return Promise.resolve(this.#conversations.read(conversation, most));
+  }
+
+  resetConversation(conversation: string): Promise<Entry> {
     const entry: Entry = {
       type: "memoryReset",
       id: this.#id("reset"),
       at: new Date().toISOString(),
     };
-    this.#put(entry);
+    this.#put(conversation, entry);
     return Promise.resolve(entry);
+  }
+
+  undoReset(conversation: string, reset: string): Promise<void> {
+    this.#conversations.remove(conversation, reset);
+    return Promise.resolve();
+  }
+
+  setDraft(conversation: string, text: string): Promise<void> {
+    this.#conversations.update(conversation, { draft: text });
+    return Promise.resolve();
+  }
+
+  setSystemPrompt(conversation: string, text: string | null): Promise<void> {
+    this.#conversations.update(conversation, { systemPrompt: text });
+    return Promise.resolve();
   }
 
   async selectModel(id: string): Promise<Model> {
@@ -110,11 +206,18 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
-  measureDraft(_conversation: string, text: string): Promise<Draft> {
+  estimateDraft(_conversation: string, text: string): Promise<Draft> {
     const draftTokens = Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     const window = this.#selected().contextLength ?? 4096;
     const used = this.scenario === "tooLong" ? window - 200 : 31;
-    return Promise.resolve({ draftTokens, promptTokens: used + draftTokens, window });
+    return Promise.resolve({
+      draftTokens,
+      promptTokens: used + draftTokens,
+      newTokens: draftTokens,
+      window,
+      reservedTokens: window / 4,
+      readingSeconds: draftTokens / 400,
+    });
   }
 
   openLink(url: string): Promise<void> {
@@ -142,25 +245,30 @@ export class FakeIpc implements Ipc {
     return () => undefined;
   }
 
+  onConversationsChanged(listener: () => void): Unsubscribe {
+    return this.#conversations.follow(listener);
+  }
+
   /** Ends the loading of the scenario `loading`. */
   finishLoading(): void {
     this.#changeModels(this.#selected().id, { type: "ready" });
   }
 
   async #generate(
+    conversation: string,
     reply: Reply,
-    question: { id: string; text: string; at: string } | null,
+    question: Question | null,
     onEvent: OnEvent,
   ): Promise<Reply> {
     const stopped = new Promise<"stopped">((resolve) => {
       this.#stop = () => resolve("stopped");
     });
-    this.#put({ type: "reply", ...reply });
+    this.#put(conversation, { type: "reply", ...reply });
     onEvent({ type: "started", question, reply: structuredClone(reply) });
     const status = await this.#play(reply, onEvent, stopped);
     this.#stop = null;
     const done: Reply = { ...reply, status, usage: status.type === "failed" ? null : usage };
-    this.#put({ type: "reply", ...done });
+    this.#put(conversation, { type: "reply", ...done });
     return done;
   }
 
@@ -192,15 +300,22 @@ export class FakeIpc implements Ipc {
     return { type: "finished", reason: "endOfTurn" };
   }
 
+  #newQuestion(text: string): Question {
+    const id = this.#id("question");
+    return { id, text, at: new Date().toISOString(), versions: [id] };
+  }
+
   #newReply(model: Model): Reply {
+    const id = this.#id("reply");
     return {
-      id: this.#id("reply"),
+      id,
       text: "",
       thinking: null,
       status: { type: "generating" },
       model: model.name,
       usage: null,
       at: new Date().toISOString(),
+      versions: [id],
     };
   }
 
@@ -209,15 +324,12 @@ export class FakeIpc implements Ipc {
     return `${kind}-${this.#nextId}`;
   }
 
-  #put(entry: Entry): void {
-    const { entries } = this.#snapshot.conversation;
-    const index = entries.findIndex((other) => other.id === entry.id);
-    this.#snapshot.conversation.entries =
-      index === -1 ? [...entries, entry] : entries.with(index, entry);
+  #put(conversation: string, entry: Entry): void {
+    this.#conversations.put(conversation, entry);
   }
 
-  #lastReply(): Reply {
-    const last = this.#snapshot.conversation.entries.at(-1);
+  #lastReply(conversation: string): Reply {
+    const last = this.#conversations.entries(conversation).at(-1);
     if (last?.type !== "reply") {
       throw new AppError({
         code: "internal",

@@ -1,6 +1,6 @@
 // What the in-memory backend begins with and says, one scenario per state of the window.
 
-import type { Entry, Model, Notice, Reply, Snapshot, Usage } from "./index";
+import type { Conversation, Entry, Model, Notice, Reply, Snapshot, Usage } from "./index";
 
 export const scenarioNames = [
   "empty",
@@ -146,7 +146,13 @@ A few things to keep in mind:
 > The standard library documents this under [BufRead::lines](https://doc.rust-lang.org/std/io/trait.BufRead.html#method.lines).
 `;
 
-const question = (id: string, text: string): Entry => ({ type: "question", id, text, at: NOON });
+const question = (id: string, text: string): Entry => ({
+  type: "question",
+  id,
+  text,
+  at: NOON,
+  versions: [id],
+});
 
 const reply = (id: string, text: string, changes: Partial<Reply> = {}): Entry => ({
   type: "reply",
@@ -157,6 +163,7 @@ const reply = (id: string, text: string, changes: Partial<Reply> = {}): Entry =>
   model: emberModel.name,
   usage,
   at: NOON,
+  versions: [id],
   ...changes,
 });
 
@@ -263,12 +270,34 @@ function modelsOf(name: ScenarioName): Model[] {
   return [{ ...emberModel, state }, ...otherModels];
 }
 
+/** A conversation that holds these entries. */
+export function conversationOf(id: string, entries: Entry[]): Conversation {
+  return {
+    id,
+    about: {
+      id,
+      title: "",
+      pinned: false,
+      private: false,
+      saved: true,
+      created: NOON,
+      updated: NOON,
+      model: null,
+    },
+    systemPrompt: null,
+    draft: "",
+    entries,
+    earlier: 0,
+  };
+}
+
 /** What the window reads first. */
 export function initialSnapshot(name: ScenarioName): Snapshot {
   return {
     models: modelsOf(name),
     selectedModel: name === "nomodel" ? null : emberModel.id,
-    conversation: { id: "conversation-1", entries: entriesOf(name) },
+    conversation: conversationOf("conversation-1", entriesOf(name)),
+    conversations: { conversations: [], more: false },
     notices: name === "notices" ? notices : [],
     about: {
       version: "0.1.0",

@@ -6,13 +6,18 @@ import {
   events,
   type About,
   type ChatEvent,
+  type Conversation,
+  type ConversationPage,
   type Draft,
   type Entry,
+  type ExportFormat,
+  type ImportReport,
   type IpcError,
   type Model,
   type ModelsChanged,
   type Notice,
   type Reply,
+  type SearchHit,
   type Snapshot,
 } from "./bindings";
 import { toAppError } from "./errors";
@@ -21,10 +26,14 @@ export type {
   About,
   ChatEvent,
   Conversation,
+  ConversationPage,
+  ConversationSummary,
   Draft,
   Entry,
   ErrorCode,
+  ExportFormat,
   FinishReason,
+  ImportReport,
   IpcError,
   Model,
   ModelsChanged,
@@ -33,7 +42,9 @@ export type {
   Question,
   Reply,
   ReplyStatus,
+  SearchHit,
   Snapshot,
+  SnippetPart,
   Usage,
 } from "./bindings";
 
@@ -46,23 +57,59 @@ export type Unsubscribe = () => void;
  */
 export interface Ipc {
   snapshot(): Promise<Snapshot>;
+  listConversations(skip: number, most: number): Promise<ConversationPage>;
+  searchConversations(words: string, most: number): Promise<SearchHit[]>;
+  /** Shows a conversation, with the last `most` messages of its current branch. */
+  openConversation(conversation: string, most: number): Promise<Conversation>;
+  newConversation(isPrivate: boolean): Promise<Conversation>;
+  /** An empty title lets the first message name the conversation again. */
+  renameConversation(conversation: string, title: string): Promise<void>;
+  pinConversation(conversation: string, pinned: boolean): Promise<void>;
+  /** Resolves with the conversation that is shown now. */
+  deleteConversation(conversation: string): Promise<Conversation>;
+  restoreConversation(conversation: string): Promise<void>;
+  /** Resolves with the id of the copy. */
+  duplicateConversation(conversation: string): Promise<string>;
+  /** All conversations where none is named. Resolves with the file's path, or null where none was chosen. */
+  exportConversations(conversation: string | null, format: ExportFormat): Promise<string | null>;
+  /** Resolves with null where no file was chosen. */
+  importConversations(): Promise<ImportReport | null>;
   sendMessage(
     conversation: string,
     text: string,
     onEvent: (event: ChatEvent) => void,
   ): Promise<Reply>;
+  /** Sends another version of a question, in a branch of its own. */
+  editMessage(
+    conversation: string,
+    message: string,
+    text: string,
+    onEvent: (event: ChatEvent) => void,
+  ): Promise<Reply>;
+  regenerateReply(
+    conversation: string,
+    reply: string,
+    onEvent: (event: ChatEvent) => void,
+  ): Promise<Reply>;
   continueReply(conversation: string, onEvent: (event: ChatEvent) => void): Promise<Reply>;
-  retryReply(conversation: string, onEvent: (event: ChatEvent) => void): Promise<Reply>;
   stopReply(conversation: string): Promise<void>;
-  resetMemory(conversation: string): Promise<Entry>;
+  /** Lets the current branch go through a message. */
+  selectBranch(conversation: string, message: string, most: number): Promise<Conversation>;
+  resetConversation(conversation: string): Promise<Entry>;
+  /** `reset` is the id of the reset's line. */
+  undoReset(conversation: string, reset: string): Promise<void>;
+  setDraft(conversation: string, text: string): Promise<void>;
+  setSystemPrompt(conversation: string, text: string | null): Promise<void>;
+  estimateDraft(conversation: string, text: string): Promise<Draft>;
   selectModel(id: string): Promise<Model>;
   skipPreparation(): Promise<void>;
-  measureDraft(conversation: string, text: string): Promise<Draft>;
   openLink(url: string): Promise<void>;
   dismissNotice(id: string): Promise<void>;
   onModelsChanged(listener: (change: ModelsChanged) => void): Unsubscribe;
   onNoticesChanged(listener: (notices: Notice[]) => void): Unsubscribe;
   onAboutChanged(listener: (about: About) => void): Unsubscribe;
+  /** The list of conversations is another; it is read again by its command. */
+  onConversationsChanged(listener: () => void): Unsubscribe;
 }
 
 type CommandResult<T> = { status: "ok"; data: T } | { status: "error"; error: IpcError };
@@ -100,21 +147,52 @@ function subscribe<T>(
 
 export const tauriIpc: Ipc = {
   snapshot: () => settle(commands.snapshot()),
+  listConversations: (skip, most) => settle(commands.listConversations(skip, most)),
+  searchConversations: (words, most) => settle(commands.searchConversations(words, most)),
+  openConversation: (conversation, most) => settle(commands.openConversation(conversation, most)),
+  newConversation: (isPrivate) => settle(commands.newConversation(isPrivate)),
+  renameConversation: async (conversation, title) => {
+    await settle(commands.renameConversation(conversation, title));
+  },
+  pinConversation: async (conversation, pinned) => {
+    await settle(commands.pinConversation(conversation, pinned));
+  },
+  deleteConversation: (conversation) => settle(commands.deleteConversation(conversation)),
+  restoreConversation: async (conversation) => {
+    await settle(commands.restoreConversation(conversation));
+  },
+  duplicateConversation: (conversation) => settle(commands.duplicateConversation(conversation)),
+  exportConversations: (conversation, format) =>
+    settle(commands.exportConversations(conversation, format)),
+  importConversations: () => settle(commands.importConversations()),
   sendMessage: (conversation, text, onEvent) =>
     settle(commands.sendMessage(conversation, text, channel(onEvent))),
+  editMessage: (conversation, message, text, onEvent) =>
+    settle(commands.editMessage(conversation, message, text, channel(onEvent))),
+  regenerateReply: (conversation, reply, onEvent) =>
+    settle(commands.regenerateReply(conversation, reply, channel(onEvent))),
   continueReply: (conversation, onEvent) =>
     settle(commands.continueReply(conversation, channel(onEvent))),
-  retryReply: (conversation, onEvent) =>
-    settle(commands.retryReply(conversation, channel(onEvent))),
   stopReply: async (conversation) => {
     await settle(commands.stopReply(conversation));
   },
-  resetMemory: (conversation) => settle(commands.resetMemory(conversation)),
+  selectBranch: (conversation, message, most) =>
+    settle(commands.selectBranch(conversation, message, most)),
+  resetConversation: (conversation) => settle(commands.resetConversation(conversation)),
+  undoReset: async (conversation, reset) => {
+    await settle(commands.undoReset(conversation, reset));
+  },
+  setDraft: async (conversation, text) => {
+    await settle(commands.setDraft(conversation, text));
+  },
+  setSystemPrompt: async (conversation, text) => {
+    await settle(commands.setSystemPrompt(conversation, text));
+  },
+  estimateDraft: (conversation, text) => settle(commands.estimateDraft(conversation, text)),
   selectModel: (id) => settle(commands.selectModel(id)),
   skipPreparation: async () => {
     await settle(commands.skipPreparation());
   },
-  measureDraft: (conversation, text) => settle(commands.measureDraft(conversation, text)),
   openLink: async (url) => {
     await settle(commands.openLink(url));
   },
@@ -124,4 +202,5 @@ export const tauriIpc: Ipc = {
   onModelsChanged: (listener) => subscribe(events.modelsChanged, listener),
   onNoticesChanged: (listener) => subscribe(events.noticesChanged, listener),
   onAboutChanged: (listener) => subscribe(events.aboutChanged, listener),
+  onConversationsChanged: (listener) => subscribe(events.conversationsChanged, () => listener()),
 };

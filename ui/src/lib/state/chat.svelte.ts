@@ -62,7 +62,11 @@ export class Chat {
   });
 
   open(conversation: Conversation): void {
-    this.id = conversation.id;
+    // A reload of the same conversation leaves what is being typed as it is.
+    if (this.id !== conversation.id) {
+      this.id = conversation.id;
+      this.draft.open(conversation.draft);
+    }
     this.entries = conversation.entries;
     // After a reload the stream of a running reply is gone; its text comes by asking again.
     if (this.live === null && this.lastReply?.status.type === "generating") {
@@ -107,8 +111,16 @@ export class Chat {
 
   /** Makes the last reply again. */
   async retry(): Promise<void> {
-    if (this.isGenerating || this.lastReply === null) return;
-    await this.#stream((onEvent) => this.#ipc.retryReply(this.id, onEvent));
+    const old = this.lastReply;
+    if (this.isGenerating || old === null) return;
+    await this.#stream(
+      (onEvent) => this.#ipc.regenerateReply(this.id, old.id, onEvent),
+      // The new version stands in the place of the old one.
+      () => {
+        const isOld = (entry: Entry) => entry.id === old.id && entry.id !== this.live?.id;
+        this.entries = this.entries.filter((entry) => !isOld(entry));
+      },
+    );
   }
 
   /** Goes on with the last reply where it was stopped or cut. */
@@ -122,7 +134,7 @@ export class Chat {
     if (this.isGenerating || this.entries.length === 0) return;
     if (this.entries.at(-1)?.type === "memoryReset") return;
     await this.#attempt(async () => {
-      const entry = await this.#ipc.resetMemory(this.id);
+      const entry = await this.#ipc.resetConversation(this.id);
       this.#put(entry);
       await this.draft.measure();
     });

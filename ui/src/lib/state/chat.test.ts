@@ -1,6 +1,7 @@
 import { tick } from "svelte";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { AppError } from "../ipc/errors";
+import type { Draft, Entry } from "../ipc";
 import type { ScenarioName } from "../ipc/fakeScenarios";
 import { HandDrivenFrames, HandDrivenIpc, newReply, started } from "../../test/handDriven";
 import { Application } from "./application.svelte";
@@ -87,7 +88,13 @@ describe("a reply that streams", () => {
   test("a stream that lost its first event ends in what the backend has", async () => {
     const { chat } = application;
     const snapshot = await ipc.snapshot();
-    const question = { type: "question", id: "q", text: "hello", at: done.at } as const;
+    const question: Entry = {
+      type: "question",
+      id: "q",
+      text: "hello",
+      at: done.at,
+      versions: ["q"],
+    };
     snapshot.conversation.entries = [question, { type: "reply", ...done }];
     vi.spyOn(ipc, "snapshot").mockResolvedValue(snapshot);
     const sending = chat.say("hello");
@@ -182,16 +189,19 @@ describe("the draft", () => {
 
   test("drops an answer about its size that came too late", async () => {
     const { chat } = application;
-    let answer: (size: {
-      draftTokens: number;
-      promptTokens: number;
-      window: number;
-    }) => void = () => undefined;
-    vi.spyOn(ipc, "measureDraft").mockReturnValue(new Promise((resolve) => (answer = resolve)));
+    let answer: (size: Draft) => void = () => undefined;
+    vi.spyOn(ipc, "estimateDraft").mockReturnValue(new Promise((resolve) => (answer = resolve)));
     chat.draft.write("x".repeat(2000));
     const measuring = chat.draft.measure();
     chat.draft.write("short");
-    answer({ draftTokens: 500, promptTokens: 500, window: 100 });
+    answer({
+      draftTokens: 500,
+      promptTokens: 500,
+      newTokens: 500,
+      window: 100,
+      reservedTokens: 25,
+      readingSeconds: null,
+    });
     await measuring;
     expect(chat.draft.size).toBeNull();
   });

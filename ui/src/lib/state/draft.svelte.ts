@@ -4,6 +4,7 @@ import type { Draft as DraftSize, Ipc } from "../ipc";
 const SHORTEST_MEASURED = 160;
 const TOKENS_WORTH_SHOWING = 200;
 const MEASURE_AFTER_MILLISECONDS = 250;
+const SAVE_AFTER_MILLISECONDS = 800;
 
 /** The text in the composer, and how much of the model's window it takes. */
 export class Draft {
@@ -13,6 +14,7 @@ export class Draft {
   #ipc: Ipc;
   #conversation: () => string;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #asked = 0;
 
   constructor(ipc: Ipc, conversation: () => string) {
@@ -37,6 +39,7 @@ export class Draft {
 
   write(text: string): void {
     this.text = text;
+    this.#saveSoon();
     clearTimeout(this.#timer);
     this.#asked += 1;
     if (text.length < SHORTEST_MEASURED) {
@@ -54,7 +57,7 @@ export class Draft {
     }
     const asked = (this.#asked += 1);
     try {
-      const size = await this.#ipc.measureDraft(this.#conversation(), this.text);
+      const size = await this.#ipc.estimateDraft(this.#conversation(), this.text);
       if (asked === this.#asked) this.size = size;
     } catch {
       // Without a loaded model there is no count; sending says what is wrong, if anything is.
@@ -64,5 +67,20 @@ export class Draft {
 
   clear(): void {
     this.write("");
+  }
+
+  /** Shows what was kept of a conversation, and keeps nothing anew. */
+  open(text: string): void {
+    this.write(text);
+    clearTimeout(this.#saveTimer);
+  }
+
+  #saveSoon(): void {
+    clearTimeout(this.#saveTimer);
+    const conversation = this.#conversation();
+    this.#saveTimer = setTimeout(() => {
+      // What could not be kept is still in the composer, and the next change tries again.
+      this.#ipc.setDraft(conversation, this.text).catch(() => undefined);
+    }, SAVE_AFTER_MILLISECONDS);
   }
 }

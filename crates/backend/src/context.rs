@@ -1,0 +1,122 @@
+//! Which turns of a conversation the model is given.
+//!
+//! While everything fits, that is all since the last reset. When it no longer does, whole turns leave at once
+//! until a good part of the window is free, so that the next replies build on the same beginning: a window
+//! that moved with every turn would have to be read again with every turn.
+
+use engine::{RenderOptions, TokenId};
+use uuid::Uuid;
+
+use crate::conversation::{Conversation, Entry};
+use crate::error::Result;
+use crate::inference::Inference;
+
+/// How much of the window the prompt may take after turns had to leave.
+const KEPT_SHARE: f64 = 0.6;
+
+/// The part of the window that is kept free for the reply, at most.
+const RESERVED_PART: usize = 4;
+
+/// How full a window may become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) window: usize,
+    /// What the reply may take.
+    pub(crate) reserved: usize,
+}
+
+impl Room {
+    pub(crate) fn new(window: usize, most_new_tokens: usize) -> Self {
+        Self { window, reserved: most_new_tokens.min(window / RESERVED_PART) }
+    }
+}
+
+/// A prompt, and what it leaves out.
+pub(crate) struct Prompt {
+    pub(crate) tokens: Vec<TokenId>,
+    /// The first message in it, where not all since the last reset are.
+    pub(crate) begins: Option<Uuid>,
+}
+
+/// What a prompt is made of.
+pub(crate) struct Wanted<'c> {
+    pub(crate) conversation: &'c Conversation,
+    /// The reply stands here; what it answers stands above.
+    pub(crate) end: usize,
+    pub(crate) system: Option<&'c str>,
+    pub(crate) options: RenderOptions,
+    /// Tokens that follow the prompt: what the reply has said already.
+    pub(crate) said: usize,
+    /// Where the prompt of the reply before began, if it left something out.
+    pub(crate) began: Option<Uuid>,
+}
+
+/// Makes the prompt that fits. Where not even the last turn does, the prompt has everything, and the engine
+/// says by how much it is too long.
+pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -> Result<Prompt> {
+    let turns = turns(wanted.conversation, wanted.end);
+    let first = wanted
+        .began
+        .and_then(|id| turns.iter().position(|&place| wanted.conversation.entries[place].id() == id))
+        .unwrap_or(0);
+    let tokens = render(inference, &wanted, turns.get(first).copied(), first == 0).await?;
+    let is_within = |tokens: &[TokenId], limit: usize| tokens.len() + wanted.said + room.reserved <= limit;
+    if is_within(&tokens, room.window) || first + 1 >= turns.len() {
+        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
+    }
+    let kept = (room.window as f64 * KEPT_SHARE) as usize;
+    // The fewest turns that leave; fewer tokens with every one.
+    let (mut low, mut high) = (first + 1, turns.len() - 1);
+    let mut best = (high, render(inference, &wanted, turns.get(high).copied(), false).await?);
+    while low < high {
+        let middle = low.midpoint(high);
+        let tokens = render(inference, &wanted, turns.get(middle).copied(), false).await?;
+        if is_within(&tokens, kept) {
+            best = (middle, tokens);
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    if best.1.len() + wanted.said >= room.window {
+        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
+    }
+    Ok(Prompt { tokens: best.1, begins: begins(&wanted, &turns, best.0) })
+}
+
+/// The places where turns begin: at a question that follows no other one.
+fn turns(conversation: &Conversation, end: usize) -> Vec<usize> {
+    let start = conversation.memory_start(end);
+    let mut turns = Vec::new();
+    let mut follows_question = false;
+    for (place, entry) in conversation.entries[..end].iter().enumerate().skip(start) {
+        match entry {
+            Entry::Question(_) => {
+                if !follows_question {
+                    turns.push(place);
+                }
+                follows_question = true;
+            }
+            // Only a reply that says something parts two questions.
+            Entry::Reply(reply) if !reply.is_empty() => follows_question = false,
+            _ => {}
+        }
+    }
+    turns
+}
+
+fn begins(wanted: &Wanted<'_>, turns: &[usize], first: usize) -> Option<Uuid> {
+    (first > 0).then(|| wanted.conversation.entries[turns[first]].id())
+}
+
+async fn render(
+    inference: &Inference,
+    wanted: &Wanted<'_>,
+    begin: Option<usize>,
+    is_whole: bool,
+) -> Result<Vec<TokenId>> {
+    let start = wanted.conversation.memory_start(wanted.end);
+    let begin = begin.filter(|_| !is_whole).unwrap_or(start);
+    let messages = wanted.conversation.messages(begin, wanted.end, wanted.system);
+    inference.prompt(messages, wanted.options.clone()).await
+}

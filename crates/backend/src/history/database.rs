@@ -1,0 +1,153 @@
+//! One connection to a file of conversations, or to one in memory, and what its failures mean.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use super::migrations;
+use crate::error::Error;
+
+/// How long a change waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a change or a look did not succeed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sql(rusqlite::Error),
+    /// What was asked for makes no sense here; nothing is wrong with the file.
+    Refused(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+pub(super) type Attempt<T> = std::result::Result<T, Fault>;
+
+impl Fault {
+    /// As an error of this crate.
+    pub(super) fn while_doing(self, doing: &'static str) -> Error {
+        match self {
+            Self::Refused(error) => error,
+            Self::Sql(error) => {
+                let full = code(&error) == Some(ErrorCode::DiskFull);
+                Error::History { doing, reason: error.to_string(), full }
+            }
+        }
+    }
+
+    /// Whether the file itself is in doubt: not the place that it lies in, and not what was asked for.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Sql(error) if is_damage(error))
+    }
+
+    /// What a file that should open and does not is: damaged, unless its place says otherwise.
+    pub(super) fn is_damage_at_opening(&self) -> bool {
+        use ErrorCode::*;
+        matches!(self, Self::Sql(error) if !code(error).is_some_and(|code| {
+            matches!(
+                code,
+                DiskFull | SystemIoFailure | CannotOpen | DatabaseBusy | DatabaseLocked | PermissionDenied
+                    | ReadOnly | OutOfMemory
+            )
+        }))
+    }
+
+    /// Whether the place does not take what is written, while nothing is wrong with what was asked for.
+    pub(super) fn is_refusal_of_disk(&self) -> bool {
+        matches!(self, Self::Sql(error) if code(error).is_some_and(|code| {
+            use ErrorCode::*;
+            matches!(
+                code,
+                DiskFull | ReadOnly | SystemIoFailure | CannotOpen | DatabaseBusy | DatabaseLocked
+                    | PermissionDenied | DatabaseCorrupt | NotADatabase | FileLockingProtocolFailed
+                    | NoLargeFileSupport | OutOfMemory
+            )
+        }))
+    }
+}
+
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(code(error), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
+    error.sqlite_error_code()
+}
+
+/// Opens a file for writing, made where it is missing, and leaves its schema as it is.
+pub(super) fn open_file(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    settle(&connection)?;
+    // Only a file in which nothing was made yet can be told to shrink later.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    Ok(connection)
+}
+
+/// Opens a file that is there, for looking only.
+pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    settle(&connection)?;
+    Ok(connection)
+}
+
+/// The same tables in memory, for what must not or cannot be written.
+pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open_in_memory()?;
+    settle(&connection)?;
+    migrations::run(&mut connection)?;
+    Ok(connection)
+}
+
+/// What each connection is told. The file may come from anywhere, so it is trusted with nothing.
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    for (name, value) in [
+        // A change is on the disk when its statement returns, and after a power cut too.
+        ("synchronous", "FULL"),
+        ("fullfsync", "ON"),
+        ("checkpoint_fullfsync", "ON"),
+        ("foreign_keys", "ON"),
+        ("secure_delete", "ON"),
+        ("trusted_schema", "OFF"),
+        ("cell_size_check", "ON"),
+        ("mmap_size", "0"),
+        // Nothing of a private conversation goes into temporary files.
+        ("temp_store", "MEMORY"),
+    ] {
+        connection.pragma_update(None, name, value)?;
+    }
+    Ok(())
+}
+
+/// Whether everything that can be read in a file fits together.
+pub(super) fn is_whole(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare("PRAGMA quick_check(1)")?;
+    let verdict: String = statement.query_row([], |row| row.get(0))?;
+    Ok(verdict == "ok")
+}
+
+/// Makes one change as a whole or not at all.
+pub(super) fn change<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Attempt<T>,
+) -> Attempt<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let made = change(&transaction)?;
+    transaction.commit()?;
+    Ok(made)
+}

@@ -1,0 +1,506 @@
+//! Rows of messages: how turns are written, and how a branch is read.
+
+use engine::{Failure, FinishReason, ReuseLimit, TokenId, Usage};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use uuid::Uuid;
+
+use super::conversations::{self, Header, time};
+use super::database::Attempt;
+use super::lenient;
+use super::tree::{Node, Number, Tree};
+use crate::conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage, now};
+use crate::error::Error;
+
+/// The message that a new one stands under.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Under {
+    /// The last of the current branch.
+    Branch,
+    /// The one that this message stands under, so that the new one is another version of it.
+    Beside(Uuid),
+}
+
+/// Adds a question and the beginning of its reply.
+pub(super) fn ask(
+    change: &Transaction<'_>,
+    conversation: Uuid,
+    under: Under,
+    question: &Question,
+    reply: &Reply,
+    run: Option<Uuid>,
+) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let parent = parent(change, number, under)?;
+    let asked = insert(change, number, parent, &MessageRow::question(question))?;
+    insert(change, number, Some(asked), &MessageRow::reply(reply, run))?;
+    conversations::name_by_rule(change, number, &question.text)?;
+    conversations::touch(change, number, question.at)?;
+    // What was sent no longer stands in the composer.
+    change.execute("UPDATE conversation SET draft = '' WHERE number = ?1 AND draft <> ''", [number])?;
+    Ok(())
+}
+
+/// Adds another version of a reply. An old one that says nothing goes: nothing of it could be lost.
+pub(super) fn answer_again(
+    change: &Transaction<'_>,
+    conversation: Uuid,
+    old: &Reply,
+    reply: &Reply,
+    run: Option<Uuid>,
+) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let parent = parent(change, number, Under::Beside(old.id))?;
+    if old.is_empty() {
+        change.execute(
+            "DELETE FROM message WHERE id = ?1
+                 AND NOT EXISTS (SELECT 1 FROM message AS below WHERE below.parent = message.number)
+                 AND NOT EXISTS (SELECT 1 FROM mark WHERE mark.after = message.number)",
+            [old.id],
+        )?;
+    }
+    insert(change, number, parent, &MessageRow::reply(reply, run))?;
+    conversations::touch(change, number, reply.at)?;
+    Ok(())
+}
+
+/// Lets a reply go on.
+pub(super) fn go_on(
+    change: &Transaction<'_>,
+    conversation: Uuid,
+    reply: Uuid,
+    run: Option<Uuid>,
+) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    fold(change, reply)?;
+    change
+        .execute("UPDATE message SET status = 'generating', run = ?2 WHERE id = ?1", params![reply, run])?;
+    conversations::touch(change, number, now())?;
+    Ok(())
+}
+
+/// Saves more of a reply under way.
+pub(super) fn append(change: &Transaction<'_>, reply: Uuid, text: &str, thinking: &str) -> Attempt<()> {
+    // One that has ended meanwhile has its whole text.
+    change
+        .prepare_cached(
+            "INSERT INTO chunk (message, place, text, thinking)
+             SELECT number, (SELECT coalesce(max(place), 0) + 1 FROM chunk WHERE message = number), ?2, ?3
+             FROM message WHERE id = ?1 AND status = 'generating'",
+        )?
+        .execute(params![reply, text, thinking])?;
+    Ok(())
+}
+
+/// Writes a reply as it ended.
+pub(super) fn finish(
+    change: &Transaction<'_>,
+    conversation: Uuid,
+    reply: &Reply,
+    settings: Option<&str>,
+) -> Attempt<()> {
+    let number = conversations::number_of_any(change, conversation)?;
+    let row = MessageRow::reply(reply, None);
+    let changed = change.execute(
+        "UPDATE message SET text = ?2, thinking = ?3, status = ?4, finish = ?5, failure = ?6, tokens = ?7,
+             model = ?8, seed = ?9, prompt_tokens = ?10, reused_tokens = ?11, new_tokens = ?12,
+             prefill_seconds = ?13, decode_seconds = ?14, first_token_seconds = ?15, memory_begins = ?16,
+             settings = coalesce(?17, settings), run = NULL, ended = ?18, restored_tokens = ?19,
+             reuse_limit = ?20
+         WHERE id = ?1",
+        params![
+            row.id,
+            row.text,
+            row.thinking,
+            row.status,
+            row.finish,
+            row.failure,
+            row.tokens,
+            row.model,
+            row.seed,
+            row.usage.map(|usage| usage.usage.prompt_tokens as i64),
+            row.usage.map(|usage| usage.usage.reused_tokens as i64),
+            row.usage.map(|usage| usage.usage.new_tokens as i64),
+            row.usage.map(|usage| usage.usage.prefill_seconds),
+            row.usage.map(|usage| usage.usage.decode_seconds),
+            row.usage.map(|usage| usage.time_to_first_token_seconds),
+            row.memory_begins,
+            settings,
+            now().as_microsecond(),
+            row.usage.map(|usage| usage.usage.restored_tokens as i64),
+            row.usage.and_then(|usage| reuse_limit_name(usage.usage.reuse_limit)),
+        ],
+    )?;
+    if changed == 0 {
+        return Err(Error::MessageUnknown { id: reply.id.to_string(), what: "end" }.into());
+    }
+    change.execute(
+        "DELETE FROM chunk WHERE message = (SELECT number FROM message WHERE id = ?1)",
+        [reply.id],
+    )?;
+    conversations::touch(change, number, now())?;
+    Ok(())
+}
+
+/// Ends the replies of runs that have ended: what was saved of them is kept.
+pub(super) fn interrupt(change: &Transaction<'_>, is_over: &dyn Fn(Option<Uuid>) -> bool) -> Attempt<usize> {
+    let mut statement = change.prepare("SELECT id, run FROM message WHERE status = 'generating'")?;
+    let under_way: Vec<(Uuid, Option<Uuid>)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let over: Vec<Uuid> =
+        under_way.into_iter().filter(|(_, run)| is_over(*run)).map(|(reply, _)| reply).collect();
+    for reply in &over {
+        fold(change, *reply)?;
+        change.execute(
+            "UPDATE message SET status = 'interrupted', run = NULL, ended = ?2 WHERE id = ?1",
+            params![reply, now().as_microsecond()],
+        )?;
+    }
+    Ok(over.len())
+}
+
+/// Makes the saved pieces of a reply its text. Its ids are of what it said before only, so they go.
+fn fold(change: &Transaction<'_>, reply: Uuid) -> rusqlite::Result<()> {
+    let number: Option<Number> =
+        change.query_row("SELECT number FROM message WHERE id = ?1", [reply], |row| row.get(0)).optional()?;
+    let Some(number) = number else { return Ok(()) };
+    let (text, thinking) = chunks(change, number)?;
+    if text.is_empty() && thinking.is_empty() {
+        return Ok(());
+    }
+    change.execute(
+        "UPDATE message SET text = text || ?2, thinking = thinking || ?3,
+             tokens = CASE WHEN ?2 = '' THEN tokens END WHERE number = ?1",
+        params![number, text, thinking],
+    )?;
+    change.execute("DELETE FROM chunk WHERE message = ?1", [number])?;
+    Ok(())
+}
+
+fn chunks(connection: &Connection, message: Number) -> rusqlite::Result<(String, String)> {
+    let mut statement =
+        connection.prepare_cached("SELECT text, thinking FROM chunk WHERE message = ?1 ORDER BY place")?;
+    let mut rows = statement.query([message])?;
+    let (mut text, mut thinking) = (String::new(), String::new());
+    while let Some(row) = rows.next()? {
+        text.push_str(row.get_ref(0)?.as_str().unwrap_or_default());
+        thinking.push_str(row.get_ref(1)?.as_str().unwrap_or_default());
+    }
+    Ok((text, thinking))
+}
+
+/// Lets the current branch go through the message `id`.
+pub(super) fn choose(change: &Transaction<'_>, conversation: Uuid, id: Uuid) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let tree = Tree::read(change, number)?;
+    let node = tree.find(id).ok_or_else(|| Error::MessageUnknown { id: id.to_string(), what: "be shown" })?;
+    for node in tree.ancestors(node) {
+        choose_child(change, number, node.parent, node.number)?;
+    }
+    Ok(())
+}
+
+fn choose_child(
+    change: &Transaction<'_>,
+    conversation: Number,
+    parent: Option<Number>,
+    child: Number,
+) -> rusqlite::Result<()> {
+    change
+        .prepare_cached(
+            "UPDATE message SET chosen = (number = ?3)
+             WHERE conversation = ?1 AND parent IS ?2 AND chosen <> (number = ?3)",
+        )?
+        .execute(params![conversation, parent, child])?;
+    Ok(())
+}
+
+fn parent(connection: &Connection, conversation: Number, under: Under) -> Attempt<Option<Number>> {
+    let tree = Tree::read(connection, conversation)?;
+    match under {
+        Under::Branch => Ok(tree.branch().last().map(|node| node.number)),
+        Under::Beside(id) => match tree.find(id) {
+            Some(node) => Ok(node.parent),
+            None => Err(Error::MessageUnknown { id: id.to_string(), what: "be changed" }.into()),
+        },
+    }
+}
+
+/// Draws a line below the last message of the current branch.
+pub(super) fn reset(change: &Transaction<'_>, conversation: Uuid, id: Uuid) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let after = parent(change, number, Under::Branch)?;
+    insert_mark(change, number, id, after, now().as_microsecond())?;
+    Ok(())
+}
+
+/// Draws a line below the message in row `after`.
+pub(super) fn insert_mark(
+    change: &Transaction<'_>,
+    conversation: Number,
+    id: Uuid,
+    after: Option<Number>,
+    created: i64,
+) -> rusqlite::Result<()> {
+    change.execute(
+        "INSERT INTO mark (id, conversation, after, kind, created) VALUES (?1, ?2, ?3, 'reset', ?4)
+         ON CONFLICT (id) DO NOTHING",
+        params![id, conversation, after, created],
+    )?;
+    Ok(())
+}
+
+/// Takes a line away.
+pub(super) fn undo_reset(change: &Transaction<'_>, conversation: Uuid, id: Uuid) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let gone = change.execute("DELETE FROM mark WHERE id = ?1 AND conversation = ?2", params![id, number])?;
+    if gone == 0 {
+        return Err(Error::MessageUnknown { id: id.to_string(), what: "be undone" }.into());
+    }
+    Ok(())
+}
+
+/// Reads the last `most` messages of the current branch, with the lines between them.
+pub(super) fn read(connection: &Connection, header: Header, most: usize) -> rusqlite::Result<Conversation> {
+    let tree = Tree::read(connection, header.number)?;
+    let branch = tree.branch();
+    let earlier = branch.len().saturating_sub(most);
+    let marks = marks(connection, header.number)?;
+    let lines_after = |number: Option<Number>| {
+        marks
+            .iter()
+            .filter(move |(_, after, _)| *after == number)
+            .map(|&(id, _, created)| Entry::MemoryReset { id, at: time(created) })
+    };
+    let mut entries = Vec::with_capacity(branch.len() - earlier);
+    if earlier == 0 {
+        entries.extend(lines_after(None));
+    }
+    for node in &branch[earlier..] {
+        entries.push(entry(connection, node, tree.versions(node))?);
+        entries.extend(lines_after(Some(node.number)));
+    }
+    let Header { about, system_prompt, draft, clock, .. } = header;
+    Ok(Conversation { about, system_prompt, draft, entries, earlier, clock })
+}
+
+type Mark = (Uuid, Option<Number>, i64);
+
+pub(super) fn marks(connection: &Connection, conversation: Number) -> rusqlite::Result<Vec<Mark>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, after, created FROM mark WHERE conversation = ?1 ORDER BY number")?;
+    statement.query_map([conversation], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+fn entry(connection: &Connection, node: &Node, versions: Vec<Uuid>) -> rusqlite::Result<Entry> {
+    let mut statement = connection.prepare_cached(
+        "SELECT role, text, thinking, status, finish, failure, tokens, model, seed, prompt_tokens,
+             reused_tokens, new_tokens, prefill_seconds, decode_seconds, first_token_seconds, memory_begins,
+             created, restored_tokens, reuse_limit FROM message WHERE number = ?1",
+    )?;
+    statement.query_row([node.number], |row| {
+        let (text, at) = (lenient::text(row, 1), lenient::time(row, 16));
+        if lenient::text(row, 0) == "user" {
+            return Ok(Entry::Question(Question { id: node.id, text, at, versions }));
+        }
+        let mut reply = Reply {
+            id: node.id,
+            text,
+            thinking: lenient::text(row, 2),
+            status: status(row),
+            model: lenient::text(row, 7),
+            usage: usage(row),
+            tokens: tokens_of(lenient::bytes(row, 6)),
+            seed: lenient::whole(row, 8).map(i64::cast_unsigned),
+            at,
+            versions,
+            memory_begins: lenient::id(row, 15),
+        };
+        if reply.status == ReplyStatus::Generating {
+            let (text, thinking) = chunks(connection, node.number)?;
+            reply.text.push_str(&text);
+            reply.thinking.push_str(&thinking);
+        }
+        Ok(Entry::Reply(reply))
+    })
+}
+
+fn status(row: &Row<'_>) -> ReplyStatus {
+    match lenient::text(row, 3).as_str() {
+        "generating" => ReplyStatus::Generating,
+        "failed" => ReplyStatus::Failed(failure(lenient::text_if_any(row, 5).as_deref())),
+        "complete" | "stopped" => {
+            let finish = lenient::text_if_any(row, 4);
+            ReplyStatus::Finished(finish_reason(finish.as_deref()).unwrap_or(FinishReason::EndOfTurn))
+        }
+        // Also what a later version may say.
+        _ => ReplyStatus::Interrupted,
+    }
+}
+
+fn failure(text: Option<&str>) -> Error {
+    let known = text.and_then(|text| serde_json::from_str::<Failure>(text).ok());
+    Error::Engine(known.unwrap_or_else(|| Failure {
+        kind: engine::FailureKind::Internal,
+        message: "the reply failed, and why is no longer known".into(),
+    }))
+}
+
+/// A finish reason by the name that it has in files.
+pub(super) fn finish_reason(name: Option<&str>) -> Option<FinishReason> {
+    serde_json::from_value(serde_json::Value::String(name?.to_owned())).ok()
+}
+
+/// The name of a finish reason in files.
+fn finish_name(reason: FinishReason) -> Option<String> {
+    serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
+}
+
+fn usage(row: &Row<'_>) -> Option<ReplyUsage> {
+    let count = |place| lenient::whole(row, place).and_then(|count| usize::try_from(count).ok());
+    let seconds = |place| lenient::real(row, place).unwrap_or_default();
+    Some(ReplyUsage {
+        usage: Usage {
+            prompt_tokens: count(9)?,
+            reused_tokens: count(10)?,
+            restored_tokens: count(17).unwrap_or_default(),
+            reuse_limit: reuse_limit(lenient::text_if_any(row, 18).as_deref()),
+            new_tokens: count(11)?,
+            prefill_seconds: seconds(12),
+            decode_seconds: seconds(13),
+        },
+        time_to_first_token_seconds: seconds(14),
+    })
+}
+
+/// Why not more was reused, as it stands in files.
+fn reuse_limit_name(limit: Option<ReuseLimit>) -> Option<String> {
+    serde_json::to_string(&limit?).ok()
+}
+
+fn reuse_limit(text: Option<&str>) -> Option<ReuseLimit> {
+    serde_json::from_str(text?).ok()
+}
+
+pub(super) fn tokens_of(bytes: &[u8]) -> Vec<TokenId> {
+    bytes.chunks_exact(4).map(|id| TokenId::from_le_bytes([id[0], id[1], id[2], id[3]])).collect()
+}
+
+pub(super) fn bytes_of(tokens: &[TokenId]) -> Vec<u8> {
+    tokens.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
+/// A message as its row has it.
+struct MessageRow<'m> {
+    id: Uuid,
+    role: &'static str,
+    text: &'m str,
+    thinking: &'m str,
+    status: &'static str,
+    finish: Option<String>,
+    failure: Option<String>,
+    tokens: Option<Vec<u8>>,
+    model: Option<&'m str>,
+    seed: Option<i64>,
+    usage: Option<ReplyUsage>,
+    memory_begins: Option<Uuid>,
+    run: Option<Uuid>,
+    created: i64,
+}
+
+impl<'m> MessageRow<'m> {
+    fn question(question: &'m Question) -> Self {
+        Self {
+            id: question.id,
+            role: "user",
+            text: &question.text,
+            thinking: "",
+            status: "complete",
+            finish: None,
+            failure: None,
+            tokens: None,
+            model: None,
+            seed: None,
+            usage: None,
+            memory_begins: None,
+            run: None,
+            created: question.at.as_microsecond(),
+        }
+    }
+
+    fn reply(reply: &'m Reply, run: Option<Uuid>) -> Self {
+        let (status, finish, failure) = match &reply.status {
+            ReplyStatus::Generating => ("generating", None, None),
+            ReplyStatus::Finished(reason @ FinishReason::Cancelled) => {
+                ("stopped", finish_name(*reason), None)
+            }
+            ReplyStatus::Finished(reason) => ("complete", finish_name(*reason), None),
+            ReplyStatus::Interrupted => ("interrupted", None, None),
+            ReplyStatus::Failed(error) => ("failed", None, serde_json::to_string(&error.to_failure()).ok()),
+        };
+        Self {
+            id: reply.id,
+            role: "assistant",
+            text: &reply.text,
+            thinking: &reply.thinking,
+            status,
+            finish,
+            failure,
+            tokens: (!reply.tokens.is_empty()).then(|| bytes_of(&reply.tokens)),
+            model: Some(&reply.model),
+            seed: reply.seed.map(u64::cast_signed),
+            usage: reply.usage,
+            memory_begins: reply.memory_begins,
+            run,
+            created: reply.at.as_microsecond(),
+        }
+    }
+}
+
+/// Adds a message that ends the current branch below `parent`.
+fn insert(
+    change: &Transaction<'_>,
+    conversation: Number,
+    parent: Option<Number>,
+    row: &MessageRow<'_>,
+) -> rusqlite::Result<Number> {
+    change
+        .prepare_cached(
+            "INSERT INTO message (id, conversation, parent, role, text, thinking, status, finish, failure,
+                 tokens, model, seed, memory_begins, run, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        )?
+        .execute(params![
+            row.id,
+            conversation,
+            parent,
+            row.role,
+            row.text,
+            row.thinking,
+            row.status,
+            row.finish,
+            row.failure,
+            row.tokens,
+            row.model,
+            row.seed,
+            row.memory_begins,
+            row.run,
+            row.created,
+        ])?;
+    let number = change.last_insert_rowid();
+    choose_child(change, conversation, parent, number)?;
+    Ok(number)
+}
+
+/// How fast the model named `model` read lately, in tokens a second: the median of its last replies.
+pub(super) fn reading_rate(connection: &Connection, model: &str) -> rusqlite::Result<Option<f64>> {
+    // The newest rows only, whatever model they are of: the look stays short in a long history.
+    let mut statement = connection.prepare_cached(
+        "SELECT (prompt_tokens - reused_tokens) / prefill_seconds FROM
+             (SELECT * FROM message ORDER BY number DESC LIMIT 400)
+         WHERE model = ?1 AND prompt_tokens - reused_tokens >= 16 AND prefill_seconds > 0 LIMIT 15",
+    )?;
+    let mut rates: Vec<f64> =
+        statement.query_map([model], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    rates.sort_by(f64::total_cmp);
+    Ok(rates.get(rates.len() / 2).copied())
+}

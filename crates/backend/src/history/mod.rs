@@ -1,0 +1,373 @@
+//! History: every conversation, in SQLite.
+//!
+//! # How it holds
+//! - One connection writes, each change as one transaction that is on the disk when the call returns; another
+//!   one reads meanwhile. A second process may have the file open too.
+//! - What the disk does not take goes on in tables in memory, with a notice, and moves back with the first
+//!   change that the disk takes again. Private conversations live there for good, and new ones until there is
+//!   something to keep.
+//! - A reply under way is saved in pieces; the pieces become its text when it ends, or when the next start
+//!   finds that its run was cut off.
+
+mod backups;
+mod chat_gpt;
+mod conversations;
+mod database;
+mod files;
+mod lenient;
+mod messages;
+mod migrations;
+mod opening;
+mod record;
+mod runs;
+mod salvage;
+mod search;
+mod stores;
+mod title;
+mod transfer;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rusqlite::Transaction;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::Change;
+use crate::conversation::{Conversation, ConversationSummary, Entry, Question, Reply, now};
+use crate::error::{Error, Result};
+use crate::notices::Notices;
+use database::Attempt;
+use messages::Under;
+use stores::Stores;
+
+pub use search::{SearchHit, SnippetPart};
+pub use transfer::{ExportFormat, ImportReport};
+
+/// Every conversation. Cheap to clone. Its calls wait for the disk, so what must stay awake calls them from
+/// another thread.
+#[derive(Clone)]
+pub struct History(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    notices: Arc<Notices>,
+    /// Opened by whoever needs it first: many commands of the terminal never do.
+    stores: OnceLock<Mutex<Stores>>,
+    /// Whether the next run shows what this one showed last.
+    remembers: bool,
+    /// The conversation that this run shows.
+    open: Mutex<Uuid>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl History {
+    /// The conversations in `folder`, opened when they are needed first. What is wrong with them becomes a
+    /// notice then, and where nothing can be opened they live in memory.
+    pub(crate) fn new(
+        folder: PathBuf,
+        notices: Arc<Notices>,
+        changes: broadcast::Sender<Change>,
+        remembers: bool,
+    ) -> Self {
+        let (stores, open) = (OnceLock::new(), Mutex::new(Uuid::nil()));
+        Self(Arc::new(Inner { folder, notices, stores, remembers, open, changes }))
+    }
+
+    /// The conversation that this run shows: the one that was open last, or a new one.
+    pub(crate) fn current(&self) -> Uuid {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.is_nil() {
+            let mut stores = self.stores();
+            let last = stores.last_shown().filter(|_| self.0.remembers);
+            *open = last.unwrap_or_else(|| stores.begin(false));
+            if self.0.remembers {
+                stores.note_shown(*open);
+            }
+        }
+        *open
+    }
+
+    /// Whether the conversation `id` lies on the disk: not before its first message, and never a private one.
+    pub(crate) fn is_saved(&self, id: Uuid) -> bool {
+        self.stores().is_on_disk(id)
+    }
+
+    /// Begins a conversation and shows it. It is kept from its first message on; a private one never.
+    pub fn begin(&self, private: bool) -> Result<Uuid> {
+        let id = self.stores().begin(private);
+        self.show(id)?;
+        Ok(id)
+    }
+
+    /// Shows the conversation `id` in this run, and remembers it for the next one.
+    ///
+    /// # Errors
+    /// [`Error::ConversationUnknown`].
+    pub fn show(&self, id: Uuid) -> Result<()> {
+        let left = self.current();
+        {
+            let mut stores = self.stores();
+            stores
+                .read(id, |connection| conversations::number(connection, id))
+                .map_err(|fault| fault.while_doing("open a conversation"))?;
+            if left != id {
+                stores.leave(left);
+            }
+            if self.0.remembers {
+                stores.note_shown(id);
+            }
+        }
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        Ok(())
+    }
+
+    /// The conversation `id` with the last `most` messages of its current branch.
+    ///
+    /// # Errors
+    /// [`Error::ConversationUnknown`], [`Error::History`].
+    pub fn conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
+        let mut stores = self.stores();
+        let read = stores.read(id, |connection| {
+            let header = conversations::find(connection, id)?.filter(|header| header.deleted.is_none());
+            let header = header.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })?;
+            Ok(messages::read(connection, header, most)?)
+        });
+        let mut conversation = read.map_err(|fault| fault.while_doing("read a conversation"))?;
+        stores.note_place(&mut conversation.about);
+        conversation.add_lines();
+        Ok(conversation)
+    }
+
+    /// Conversations in which something was said, the pinned ones first, then the newest: `most` of them
+    /// after the first `skip`.
+    ///
+    /// # Errors
+    /// [`Error::History`].
+    pub fn conversations(&self, skip: usize, most: usize) -> Result<Vec<ConversationSummary>> {
+        self.stores().list(skip, most).map_err(|fault| fault.while_doing("list the conversations"))
+    }
+
+    /// Where `words` stand in titles and messages: titles first, then the newest messages. The last word may
+    /// be the beginning of one.
+    ///
+    /// # Errors
+    /// [`Error::History`].
+    pub fn search(&self, words: &str, most: usize) -> Result<Vec<SearchHit>> {
+        self.stores().search(words, most).map_err(|fault| fault.while_doing("search"))
+    }
+
+    /// Gives a title; an empty one lets the first message name the conversation again.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn rename(&self, id: Uuid, title: &str) -> Result<()> {
+        self.change(id, "rename a conversation", |change| conversations::rename(change, id, title))
+    }
+
+    /// Keeps a conversation at the top of the list, or no longer.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn pin(&self, id: Uuid, pinned: bool) -> Result<()> {
+        self.change(id, "pin a conversation", |change| conversations::set(change, id, "pinned", &pinned))
+    }
+
+    /// Takes a conversation out of the list. It can be restored until a start on another day.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn delete(&self, id: Uuid) -> Result<()> {
+        self.change(id, "delete a conversation", |change| conversations::set_deleted(change, id, Some(now())))
+    }
+
+    /// Undoes [`History::delete`].
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn restore(&self, id: Uuid) -> Result<()> {
+        self.change(id, "restore a conversation", |change| conversations::set_deleted(change, id, None))
+    }
+
+    /// Copies a conversation with all its branches; the copy is called the same.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn duplicate(&self, id: Uuid) -> Result<Uuid> {
+        let mut stores = self.stores();
+        let copy = stores.duplicate(id).map_err(|fault| fault.while_doing("duplicate a conversation"))?;
+        drop(stores);
+        self.tell();
+        Ok(copy)
+    }
+
+    /// What the model is told before the conversation.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn set_system_prompt(&self, id: Uuid, text: Option<&str>) -> Result<()> {
+        let text = text.filter(|text| !text.trim().is_empty());
+        self.change(id, "set a system prompt", |change| {
+            conversations::set(change, id, "system_prompt", &text)
+        })
+    }
+
+    /// Remembers which model answers in a conversation.
+    pub(crate) fn set_model(&self, id: Uuid, model: &str) -> Result<()> {
+        if self.stores().is_fresh(id) {
+            return self
+                .stores()
+                .change_in_memory(id, |change| conversations::set(change, id, "model", &model));
+        }
+        self.change(id, "remember a model", |change| conversations::set(change, id, "model", &model))
+    }
+
+    /// Keeps what stands in the composer.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn set_draft(&self, id: Uuid, text: &str) -> Result<()> {
+        // A draft that was taken back before anything was kept leaves nothing.
+        if text.is_empty() && self.stores().is_fresh(id) {
+            return Ok(());
+        }
+        let mut stores = self.stores();
+        stores
+            .change(id, |change| conversations::set(change, id, "draft", &text))
+            .map_err(|fault| fault.while_doing("keep a draft"))
+    }
+
+    /// Lets the current branch go through the message `message`.
+    ///
+    /// # Errors
+    /// As [`History::conversation`], and [`Error::MessageUnknown`].
+    pub fn select_branch(&self, id: Uuid, message: Uuid) -> Result<()> {
+        self.change(id, "switch the branch", |change| messages::choose(change, id, message))
+    }
+
+    /// What a file with the conversation `id`, or with all of them, may be called.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn export_name(&self, id: Option<Uuid>, format: ExportFormat) -> Result<String> {
+        let title = id.map(|id| self.conversation(id, 0)).transpose()?.map(|read| read.about.title);
+        Ok(transfer::file_name(title.as_deref(), format))
+    }
+
+    /// One conversation as text: its current branch as Markdown, or everything as JSON.
+    ///
+    /// # Errors
+    /// As [`History::conversation`].
+    pub fn export_text(&self, id: Uuid, format: ExportFormat) -> Result<String> {
+        let text = self.stores().read(id, |connection| Ok(transfer::text(connection, id, format)?));
+        let text = text.map_err(|fault| fault.while_doing("export a conversation"))?;
+        text.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })
+    }
+
+    /// Writes the conversation `id`, or all but the private ones, into a file: whole or not at all.
+    ///
+    /// # Errors
+    /// As [`History::conversation`], and [`Error::Export`].
+    pub fn export(&self, id: Option<Uuid>, format: ExportFormat, path: &Path) -> Result<()> {
+        let ids = match id {
+            Some(id) => vec![id],
+            None => self.stores().ids().map_err(|fault| fault.while_doing("list the conversations"))?,
+        };
+        let mut ids = ids.into_iter();
+        // One at a time, so that replies are saved in between.
+        transfer::write_file(path, format, || ids.next().map(|id| self.export_text(id, format)).transpose())
+    }
+
+    /// Takes over the conversations of a file. Nothing that is here is replaced: of a conversation that is
+    /// known only the messages that are not are added.
+    ///
+    /// # Errors
+    /// [`Error::Import`], [`Error::History`].
+    pub fn import(&self, path: &Path) -> Result<ImportReport> {
+        let (records, refused) = transfer::read_file(path)?;
+        let mut report = ImportReport { refused, ..ImportReport::default() };
+        for record in records {
+            let is_new = self.stores().import(&record).map_err(|fault| fault.while_doing("import"))?;
+            if is_new {
+                report.imported += 1;
+            } else {
+                report.unchanged += 1;
+            }
+        }
+        self.tell();
+        Ok(report)
+    }
+
+    /// How many tokens a second the model named `model` read lately.
+    pub(crate) fn reading_rate(&self, model: &str) -> Option<f64> {
+        self.stores().look(|connection| Ok(messages::reading_rate(connection, model)?)).ok().flatten()
+    }
+
+    pub(crate) fn ask(
+        &self,
+        id: Uuid,
+        under: Option<Uuid>,
+        question: &Question,
+        reply: &Reply,
+    ) -> Result<()> {
+        let under = under.map_or(Under::Branch, Under::Beside);
+        let run = self.stores().run();
+        self.change(id, "keep a message", |change| messages::ask(change, id, under, question, reply, run))
+    }
+
+    pub(crate) fn answer_again(&self, id: Uuid, old: &Reply, reply: &Reply) -> Result<()> {
+        let run = self.stores().run();
+        self.change(id, "begin a reply", |change| messages::answer_again(change, id, old, reply, run))
+    }
+
+    pub(crate) fn go_on(&self, id: Uuid, reply: Uuid) -> Result<()> {
+        let run = self.stores().run();
+        self.change(id, "let a reply go on", |change| messages::go_on(change, id, reply, run))
+    }
+
+    /// Saves more of a reply under way.
+    pub(crate) fn append(&self, id: Uuid, reply: Uuid, text: &str, thinking: &str) -> Result<()> {
+        self.stores()
+            .change(id, |change| messages::append(change, reply, text, thinking))
+            .map_err(|fault| fault.while_doing("save a reply"))
+    }
+
+    pub(crate) fn finish(&self, id: Uuid, reply: &Reply, settings: Option<&str>) -> Result<()> {
+        self.change(id, "save a reply", |change| messages::finish(change, id, reply, settings))
+    }
+
+    pub(crate) fn reset(&self, id: Uuid) -> Result<Entry> {
+        let (mark, at) = (Uuid::new_v4(), now());
+        self.change(id, "reset the memory", |change| messages::reset(change, id, mark))?;
+        Ok(Entry::MemoryReset { id: mark, at })
+    }
+
+    pub(crate) fn undo_reset(&self, id: Uuid, reset: Uuid) -> Result<()> {
+        self.change(id, "undo a reset", |change| messages::undo_reset(change, id, reset))
+    }
+
+    fn change<T>(
+        &self,
+        id: Uuid,
+        doing: &'static str,
+        change: impl Fn(&Transaction<'_>) -> Attempt<T>,
+    ) -> Result<T> {
+        let made = self.stores().change(id, change).map_err(|fault| fault.while_doing(doing))?;
+        self.tell();
+        Ok(made)
+    }
+
+    fn tell(&self) {
+        // Without listeners there is nobody to tell.
+        self.0.changes.send(Change::Conversations).ok();
+    }
+
+    fn stores(&self) -> MutexGuard<'_, Stores> {
+        let open = || {
+            let Inner { folder, notices, changes, .. } = &*self.0;
+            Mutex::new(Stores::open(folder.clone(), Arc::clone(notices), changes.clone()))
+        };
+        self.0.stores.get_or_init(open).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,285 @@
+//! What is done with a damaged file: it is set aside as it is, and a new one is made of the newest good copy
+//! and of every row that can still be read.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use engine::Clock;
+use jiff::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+use uuid::Uuid;
+
+use super::database::{self, Attempt};
+use super::files::{self, Files};
+use super::lenient;
+use super::record::{self, ConversationRecord, Existing, MessageRecord, ResetRecord};
+use super::tree::Number;
+use super::{backups, conversations, migrations, title};
+
+/// The most row numbers that are tried one by one in a damaged stretch.
+const MOST_TRIES: i64 = 300_000;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Salvaged {
+    pub(super) conversations: usize,
+    pub(super) messages: usize,
+    /// Where the damaged file is kept.
+    pub(super) kept: PathBuf,
+}
+
+/// Sets the database aside and makes a new one in its place. Nobody may have it open.
+///
+/// # Errors
+/// What kept the files from being moved or the new one from being written. The damaged one is still there.
+pub(super) fn repair(files: &Files) -> std::result::Result<Salvaged, String> {
+    let io = |error: std::io::Error| error.to_string();
+    let name = format!("{}-{}", Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S"), Uuid::new_v4().simple());
+    let kept = files.damaged().join(name);
+    files::make_folder(&files.damaged()).map_err(io)?;
+    files::make_folder(&kept).map_err(io)?;
+    for path in files.all_of_database() {
+        std::fs::rename(&path, kept.join(path.file_name().unwrap_or_default())).map_err(io)?;
+    }
+    // Reading may write into what is read, and the original stays as it is.
+    let scratch = tempfile::tempdir_in(&kept).map_err(io)?;
+    let records = read_what_is_left(&kept, scratch.path());
+    if let Some(copy) = backups::newest_good(files) {
+        std::fs::copy(copy, files.database()).map_err(io)?;
+    }
+    files.make().map_err(io)?;
+    let mut connection = database::open_file(&files.database()).map_err(|error| error.to_string())?;
+    migrations::run(&mut connection).map_err(|error| error.to_string())?;
+    let mut messages = 0;
+    for (record, deleted) in &records {
+        let written = database::change(&mut connection, |change| {
+            record::write(change, record, Existing::Replace)?;
+            conversations::set_deleted(change, record.id, *deleted)
+        });
+        // One that does not go in must not keep out the others.
+        match written {
+            Ok(()) => messages += record.messages.len(),
+            Err(fault) => {
+                let error = fault.while_doing("put a conversation back");
+                tracing::warn!(%error, "a conversation was not salvaged");
+            }
+        }
+    }
+    Ok(Salvaged { conversations: records.len(), messages, kept })
+}
+
+type Found = (ConversationRecord, Option<Timestamp>);
+
+/// Every conversation that can be read: with the log of late changes, or without where it makes it worse.
+fn read_what_is_left(kept: &Path, scratch: &Path) -> Vec<Found> {
+    let database = scratch.join("conversations.sqlite");
+    let mut best = Vec::new();
+    for endings in [["", "-wal"].as_slice(), &[""]] {
+        for ending in ["", "-wal", "-shm"] {
+            std::fs::remove_file(files::with_ending(&database, ending)).ok();
+        }
+        for ending in endings {
+            let from = files::with_ending(&kept.join("conversations.sqlite"), ending);
+            std::fs::copy(from, files::with_ending(&database, ending)).ok();
+        }
+        let found = read_file(&database).unwrap_or_default();
+        let size = |found: &[Found]| found.iter().map(|(record, _)| 1 + record.messages.len()).sum::<usize>();
+        if size(&found) > size(&best) {
+            best = found;
+        }
+    }
+    best
+}
+
+fn read_file(path: &Path) -> Attempt<Vec<Found>> {
+    let connection = Connection::open(path)?;
+    // What the file says of itself is not to be trusted.
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    let mut found: BTreeMap<Number, Found> = BTreeMap::new();
+    let columns =
+        "id, title, title_origin, pinned, created, updated, deleted, system_prompt, model, draft, clock";
+    scan(&connection, "conversation", columns, |number, row| {
+        found.insert(number, conversation(row));
+    });
+    let mut numbers: HashMap<Number, (Number, Uuid)> = HashMap::new();
+    let mut known = HashSet::new();
+    let mut last: HashMap<Number, Uuid> = HashMap::new();
+    scan(&connection, "message", MESSAGE_COLUMNS, |number, row| {
+        let owner = lenient::whole(row, 1).unwrap_or_default();
+        let mut message = message(row);
+        if !known.insert(message.id) {
+            message.id = Uuid::new_v4();
+        }
+        // What stood under a lost message stands under the last one that is left.
+        let parent = lenient::whole(row, 2);
+        let above = parent.and_then(|parent| numbers.get(&parent)).filter(|(of, _)| *of == owner);
+        message.parent = match parent {
+            None => None,
+            Some(_) => above.map(|(_, id)| *id).or_else(|| last.get(&owner).copied()),
+        };
+        numbers.insert(number, (owner, message.id));
+        last.insert(owner, message.id);
+        let (record, _) = found.entry(owner).or_insert_with(|| lost_conversation(&message));
+        record.messages.push(message);
+    });
+    scan(&connection, "mark", "id, conversation, after, created", |_, row| {
+        let Some((record, _)) = lenient::whole(row, 2).and_then(|owner| found.get_mut(&owner)) else {
+            return;
+        };
+        let after = lenient::whole(row, 3).map(|after| numbers.get(&after).map(|(_, id)| *id));
+        // A line whose message is lost has no place any more.
+        if after != Some(None) {
+            let id = lenient::id(row, 1).unwrap_or_else(Uuid::new_v4);
+            record.resets.push(ResetRecord { id, after: after.flatten(), created: lenient::time(row, 4) });
+        }
+    });
+    add_chunks(&connection, &numbers, &mut found);
+    Ok(found.into_values().collect())
+}
+
+/// Adds what replies under way had said to their texts.
+fn add_chunks(
+    connection: &Connection,
+    numbers: &HashMap<Number, (Number, Uuid)>,
+    found: &mut BTreeMap<Number, Found>,
+) {
+    for (number, (owner, id)) in numbers {
+        let Some((record, _)) = found.get_mut(owner) else { continue };
+        let Some(message) = record.messages.iter_mut().find(|message| message.id == *id) else { continue };
+        if message.status != "generating" {
+            continue;
+        }
+        message.status = "interrupted".into();
+        let sql = "SELECT place, text, thinking FROM chunk WHERE message = ?1 ORDER BY place";
+        let Ok(mut statement) = connection.prepare(sql) else { continue };
+        let Ok(mut rows) = statement.query([number]) else { continue };
+        while let Ok(Some(row)) = rows.next() {
+            message.text.push_str(&lenient::text(row, 1));
+            message.thinking.push_str(&lenient::text(row, 2));
+            message.tokens.clear();
+        }
+    }
+}
+
+/// Gives every row that can be read to `take`, in the order of their numbers. Row 0 is the number.
+fn scan(connection: &Connection, table: &str, columns: &str, mut take: impl FnMut(Number, &Row<'_>)) {
+    let mut rows_from = |begin: Number, end: Number| -> (Number, bool) {
+        let sql =
+            format!("SELECT number, {columns} FROM {table} WHERE number BETWEEN ?1 AND ?2 ORDER BY number");
+        let mut last = begin - 1;
+        let Ok(mut statement) = connection.prepare(&sql) else { return (last, false) };
+        let Ok(mut rows) = statement.query([begin, end]) else { return (last, false) };
+        loop {
+            match rows.next() {
+                Ok(Some(row)) => match row.get_ref(0) {
+                    // A tree that is damaged may lead in circles.
+                    Ok(ValueRef::Integer(number)) if number > last && number <= end => {
+                        last = number;
+                        take(number, row);
+                    }
+                    _ => return (last, false),
+                },
+                Ok(None) => return (last, true),
+                Err(_) => return (last, false),
+            }
+        }
+    };
+    let (mut last, mut is_done) = rows_from(1, Number::MAX);
+    if is_done {
+        return;
+    }
+    // Behind the damage each number is tried; the tree leads to it by another way.
+    let newest = newest(connection, table).max(last);
+    let mut tries = 0;
+    while !is_done && last < newest && tries < MOST_TRIES {
+        let next = last + 1;
+        rows_from(next, next);
+        tries += 1;
+        last = next;
+        // Behind the damaged stretch the rest can be read at once again.
+        if tries % 64 == 0 {
+            (last, is_done) = rows_from(last + 1, Number::MAX);
+        }
+    }
+}
+
+/// The highest number that a table ever had.
+fn newest(connection: &Connection, table: &str) -> Number {
+    let by_sequence =
+        connection.query_row("SELECT seq FROM sqlite_sequence WHERE name = ?1", [table], |row| row.get(0));
+    let by_row = connection.query_row(
+        &format!("SELECT number FROM {table} ORDER BY number DESC LIMIT 1"),
+        [],
+        |row| row.get(0),
+    );
+    let highest: Number = by_sequence.unwrap_or(0).max(by_row.unwrap_or(0));
+    if highest > 0 { highest.min(10_000_000) } else { 100_000 }
+}
+
+fn conversation(row: &Row<'_>) -> Found {
+    let record = ConversationRecord {
+        id: lenient::id(row, 1).unwrap_or_else(Uuid::new_v4),
+        title: lenient::text(row, 2),
+        title_origin: lenient::text(row, 3),
+        pinned: lenient::whole(row, 4).is_some_and(|pinned| pinned != 0),
+        created: lenient::time(row, 5),
+        updated: lenient::time(row, 6),
+        system_prompt: lenient::text_if_any(row, 8),
+        model: lenient::text_if_any(row, 9),
+        draft: lenient::text(row, 10),
+        clock: conversations::clock(&lenient::text(row, 11)),
+        messages: Vec::new(),
+        resets: Vec::new(),
+    };
+    (record, lenient::whole(row, 7).map(|_| lenient::time(row, 7)))
+}
+
+/// The conversation of a message whose own row is lost.
+fn lost_conversation(message: &MessageRecord) -> Found {
+    let record = ConversationRecord {
+        id: Uuid::new_v4(),
+        title: title::of_message(&message.text),
+        title_origin: "rule".into(),
+        pinned: false,
+        created: message.created,
+        updated: message.created,
+        system_prompt: None,
+        model: None,
+        draft: String::new(),
+        clock: Clock::now(),
+        messages: Vec::new(),
+        resets: Vec::new(),
+    };
+    (record, None)
+}
+
+const MESSAGE_COLUMNS: &str = "conversation, parent, id, chosen, role, text, thinking, status, finish, failure, \
+    tokens, model, settings, seed, memory_begins, created, ended";
+
+fn message(row: &Row<'_>) -> MessageRecord {
+    let json = |place| lenient::text_if_any(row, place).and_then(|text| serde_json::from_str(&text).ok());
+    let role = lenient::text(row, 5);
+    MessageRecord {
+        id: lenient::id(row, 3).unwrap_or_else(Uuid::new_v4),
+        parent: None,
+        chosen: lenient::whole(row, 4) != Some(0),
+        role: if role == "user" { role } else { "assistant".into() },
+        text: lenient::text(row, 6),
+        thinking: lenient::text(row, 7),
+        status: lenient::text(row, 8),
+        finish: lenient::text_if_any(row, 9),
+        failure: json(10),
+        // The ids of a damaged row may be others than those of its text, which is what the user sees.
+        tokens: Vec::new(),
+        model: lenient::text_if_any(row, 12),
+        settings: json(13),
+        seed: lenient::whole(row, 14).map(i64::cast_unsigned),
+        usage: None,
+        memory_begins: lenient::id(row, 15),
+        run: None,
+        created: lenient::time(row, 16),
+        ended: lenient::whole(row, 17).map(|_| lenient::time(row, 17)),
+    }
+}
