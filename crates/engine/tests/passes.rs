@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{Decoder, Session, TokenId};
-use graph::family::Family;
+use graph::family::{Family, Products};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape};
 use graph::rewrite::embedding;
 use graph::rewrite::hidden_state;
@@ -221,6 +221,8 @@ proptest! {
         let refused = packed.groups.iter().find(|group| matches!(group.outcome, Outcome::Refused(_)));
         prop_assert_eq!(refused, None);
         let found = largest_difference(&model.original(), &model.rewritten(&graph));
-        prop_assert!(found <= 1e-4, "{}: {found} of the range; {packed}", model.name);
+        // Dynamic 8-bit products round by the largest number of all positions, of which the last has fewer.
+        let bound = if family.products == Products::Dynamic8 { 0.03 } else { 1e-4 };
+        prop_assert!(found <= bound, "{}: {found} of the range; {packed}", model.name);
     }
 }
