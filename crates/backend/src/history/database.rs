@@ -91,7 +91,9 @@ pub(super) fn open_file(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     settle(&connection)?;
     // Only a file in which nothing was made yet can be told to shrink later.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    if migrations::version(&connection)? == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     Ok(connection)
 }

@@ -1,6 +1,7 @@
 //! Rows of messages: how turns are written, and how a branch is read.
 
 use engine::{Failure, FinishReason, ReuseLimit, TokenId, Usage};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
@@ -226,10 +227,10 @@ fn parent(connection: &Connection, conversation: Number, under: Under) -> Attemp
 }
 
 /// Draws a line below the last message of the current branch.
-pub(super) fn reset(change: &Transaction<'_>, conversation: Uuid, id: Uuid) -> Attempt<()> {
+pub(super) fn reset(change: &Transaction<'_>, conversation: Uuid, id: Uuid, at: Timestamp) -> Attempt<()> {
     let number = conversations::number(change, conversation)?;
     let after = parent(change, number, Under::Branch)?;
-    insert_mark(change, number, id, after, now().as_microsecond())?;
+    insert_mark(change, number, id, after, at.as_microsecond())?;
     Ok(())
 }
 

@@ -339,7 +339,7 @@ impl History {
 
     pub(crate) fn reset(&self, id: Uuid) -> Result<Entry> {
         let (mark, at) = (Uuid::new_v4(), now());
-        self.change(id, "reset the memory", |change| messages::reset(change, id, mark))?;
+        self.change(id, "reset the memory", |change| messages::reset(change, id, mark, at))?;
         Ok(Entry::MemoryReset { id: mark, at })
     }
 

@@ -17,7 +17,28 @@ const KEPT_AFTER_DELETION: Duration = Duration::from_secs(24 * 60 * 60);
 /// Opens the file and brings its schema up to date. `check` looks through all of it, after a run that was cut
 /// off.
 pub(super) fn open(files: &Files, check: bool) -> Attempt<Connection> {
+    look_before_writing(files, check)?;
     let mut connection = database::open_file(&files.database())?;
+    let version = migrations::version(&connection)?;
+    if (1..migrations::NEWEST).contains(&version) {
+        backups::make_before(files, &connection, version)?;
+    }
+    migrations::run(&mut connection)?;
+    look_around(&connection)?;
+    Ok(connection)
+}
+
+/// Looks for what is wrong while nothing was written yet, so that a damaged file is kept as it was found.
+fn look_before_writing(files: &Files, check: bool) -> Attempt<()> {
+    let is_empty = std::fs::metadata(files.database()).is_ok_and(|file| file.len() == 0);
+    if is_empty {
+        // A file is empty before its first use, and after a cut.
+        return match backups::newest_good(files) {
+            Some(_) => Err(damaged("the file is empty, and it was not before")),
+            None => Ok(()),
+        };
+    }
+    let connection = database::open_to_read(&files.database())?;
     if check && !database::is_whole(&connection)? {
         return Err(damaged("a check found damage"));
     }
@@ -25,15 +46,10 @@ pub(super) fn open(files: &Files, check: bool) -> Attempt<Connection> {
     if version > migrations::NEWEST {
         return Err(newer(&connection, version));
     }
-    if version == 0 && backups::newest_good(files).is_some() {
-        return Err(damaged("the file is empty, and it was not before"));
+    if version == 0 {
+        return Err(damaged("its version is damaged"));
     }
-    if (1..migrations::NEWEST).contains(&version) {
-        backups::make_before(files, &connection, version)?;
-    }
-    migrations::run(&mut connection)?;
-    look_around(&connection)?;
-    Ok(connection)
+    Ok(())
 }
 
 /// A file of a later version, or one in which the number is damaged: both are written by the same step.

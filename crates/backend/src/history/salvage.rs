@@ -187,7 +187,8 @@ fn scan(connection: &Connection, table: &str, columns: &str, mut take: impl FnMu
         }
     };
     let (mut last, mut is_done) = rows_from(1, Number::MAX);
-    if is_done {
+    let is_known = connection.prepare(&format!("SELECT number, {columns} FROM {table}")).is_ok();
+    if is_done || !is_known {
         return;
     }
     // Behind the damage each number is tried; the tree leads to it by another way.
@@ -215,7 +216,7 @@ fn newest(connection: &Connection, table: &str) -> Number {
         |row| row.get(0),
     );
     let highest: Number = by_sequence.unwrap_or(0).max(by_row.unwrap_or(0));
-    if highest > 0 { highest.min(10_000_000) } else { 100_000 }
+    highest
 }
 
 fn conversation(row: &Row<'_>) -> Found {

@@ -33,8 +33,11 @@ const END: char = '\u{fdd1}';
 /// What is typed, as a query of FTS5: each word as a string, so that nothing in it is an operator. `None`
 /// where no word is in it.
 pub(super) fn query(words: &str) -> Option<String> {
-    let words: Vec<&str> =
-        words.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).take(16).collect();
+    let words: Vec<&str> = words
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| word.chars().any(char::is_alphanumeric))
+        .take(16)
+        .collect();
     if words.is_empty() {
         return None;
     }

@@ -176,6 +176,15 @@ impl World {
         Self::over(folder, Transport::Channel, answers, 512, |_| {})
     }
 
+    /// Ends the application in order, and looks at what it left behind.
+    pub(crate) fn end(self, look: impl FnOnce()) {
+        let Self { backend, folder, .. } = self;
+        // Closing writes the log back into the file.
+        drop(backend);
+        look();
+        drop(folder);
+    }
+
     /// What is said by the messages of the current branch.
     pub(crate) fn texts(&self) -> Vec<String> {
         texts(&self.entries())

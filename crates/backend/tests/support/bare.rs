@@ -1,0 +1,34 @@
+//! The application over a folder, without models: for what concerns its conversations only.
+
+use std::path::Path;
+
+use backend::{AppDirs, Backend, Inference};
+use engine::scripted::ScriptedDecoder;
+use engine::{Engine, LoadOptions, LoadedModel};
+
+/// Opens the application in `data`.
+pub(crate) fn open(data: &Path) -> Backend {
+    let directories = AppDirs { data: data.to_path_buf(), resources: Vec::new(), libraries: Vec::new() };
+    let none = |_: &Path, _: &LoadOptions| -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
+        Err(engine::Error::Invalid { reason: "there are no models here".into() })
+    };
+    Backend::open_with(directories, Inference::start_with(none))
+}
+
+/// What a number in the environment says, or how much is done without it.
+pub(crate) fn count(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Numbers that are the same in each run (SplitMix64).
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % end as u64) as usize
+    }
+}
