@@ -2,8 +2,10 @@
 //!
 //! # A tour
 //! - [`Backend`] is the whole: [`Models`] says which model answers, and prepares one that was installed for
-//!   this machine before it is loaded for the first time; [`Chat`] makes one turn, [`Notices`] holds what the
-//!   user should know.
+//!   this machine before it is loaded for the first time; [`Chat`] makes one turn, [`History`] keeps every
+//!   conversation, [`Notices`] holds what the user should know.
+//! - A turn goes from `chat` through `context`, which chooses what the model is given of the conversation;
+//!   `turn` is who may stop it, `writing` tells its text, and `saving` saves it while it is made.
 //! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
 //!   plain data of [`messages`] passes.
 //! - [`snapshots`] keeps what a model has read on disk, and `recall` brings it back before a reply and saves
@@ -17,7 +19,8 @@
 //!
 //! # What always holds
 //! - A shell gets facts by [`Change`] and reads them from here; nothing here knows a window.
-//! - A message that was sent is part of the conversation whatever comes of its reply.
+//! - A message is on the disk before inference is asked for its reply, whatever comes of that.
+//! - Only `history` holds SQL, and only `history` writes what is said.
 //! - A KV snapshot is used where model, layout and every token are the same and the file is what was written.
 //!   Losing one costs time, never an answer.
 //! - A model that is visible in the models' folder is whole: it came there by one rename, after every digest was
