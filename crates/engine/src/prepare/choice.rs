@@ -94,12 +94,15 @@ pub(crate) fn choose(
     Names::of(&folder.join(graph)).remove_leftovers();
     let original =
         |why, prepared| Choice { graph: graph.to_owned(), choice: GraphChoice::Original { why }, prepared };
-    match record::judge(folder, graph, passes::ALL, runtime, threads) {
+    match record::judge(folder, graph, passes::ALL, runtime) {
         Err(why) => original(why, None),
         Ok(prepared) if provider == ExecutionProviderChoice::CoreMl => {
             original(WhyOriginal::OtherProvider, Some(prepared))
         }
         Ok(prepared) => match &prepared.run {
+            GraphToRun::Original { .. } if prepared.key.threads != threads => {
+                original(WhyOriginal::Outdated { changed: "the number of threads".to_owned() }, None)
+            }
             GraphToRun::Original { reason } => {
                 original(WhyOriginal::Best { reason: reason.clone() }, Some(prepared))
             }

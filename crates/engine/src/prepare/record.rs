@@ -51,6 +51,8 @@ pub struct Key {
     pub runtime: String,
     /// The instruction sets that its kernels choose by.
     pub cpu_features: Vec<String>,
+    /// The threads that it was measured with. With others the numbers are as right as they were, and only
+    /// the speeds are in doubt: what was prepared still runs, and the next preparation measures anew.
     pub threads: usize,
 }
 
@@ -176,7 +178,6 @@ impl Key {
         names: &Names,
         passes: &[Pass],
         runtime: &Runtime,
-        threads: usize,
     ) -> Option<&'static str> {
         let original = names.original();
         let is_same_graph = || {
@@ -195,13 +196,12 @@ impl Key {
             (self.passes == versions(passes), "the list of rewrites"),
             (self.runtime == runtime.build(), "the ONNX Runtime library"),
             (self.cpu_features == cpu_features(), "the processor"),
-            (self.threads == threads, "the number of threads"),
         ];
         parts.into_iter().find(|(is_same, _)| !is_same).map(|(_, part)| part)
     }
 }
 
-/// The record of the graph at `folder/graph`, if it holds here and now.
+/// The record of the graph at `folder/graph`, if it holds here and now, for so many threads.
 pub(super) fn valid(
     folder: &Path,
     graph: &str,
@@ -209,20 +209,19 @@ pub(super) fn valid(
     runtime: &Runtime,
     threads: usize,
 ) -> Option<Prepared> {
-    judge(folder, graph, passes, runtime, threads).ok()
+    judge(folder, graph, passes, runtime).ok().filter(|prepared| prepared.key.threads == threads)
 }
 
-/// The same, with the reason why not.
+/// The same for any number of threads, with the reason why not.
 pub(super) fn judge(
     folder: &Path,
     graph: &str,
     passes: &[Pass],
     runtime: &Runtime,
-    threads: usize,
 ) -> Result<Prepared, WhyOriginal> {
     let names = Names::of(&folder.join(graph));
     let prepared = read(&names)?;
-    if let Some(part) = prepared.key.voided_by(folder, &names, passes, runtime, threads) {
+    if let Some(part) = prepared.key.voided_by(folder, &names, passes, runtime) {
         return Err(WhyOriginal::Outdated { changed: part.to_owned() });
     }
     if let GraphToRun::Prepared(graph) = &prepared.run {
