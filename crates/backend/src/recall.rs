@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Decoder, Engine, Import, KV_BLOCK, KvBlock, LoadedModel, ReuseLimit, SessionId, TokenId, Usage,
+    Decoder, Engine, Import, KV_BLOCK, KvBlock, KvLayout, LoadedModel, ReuseLimit, SessionId, TokenId, Usage,
 };
 
 use crate::error::Result;
 use crate::messages::KvKeeping;
-use crate::snapshots::{Chain, Doubt, Fingerprint, Saved, SnapshotUsage, Snapshots};
+use crate::snapshots::{Chain, Doubt, Fingerprint, Found, Saved, SnapshotUsage, Snapshots};
 use crate::store::ModelFolder;
 
 /// Blocks are read where they save at least so many tokens beyond what is in memory: fewer are read again
@@ -155,27 +155,29 @@ impl Recall {
             ..Recalled::default()
         };
         let layout = engine.decoder().kv_layout().clone();
-        let tail = lock(&self.storage)
-            .snapshots
-            .as_ref()
-            .and_then(|snapshots| snapshots.find_tail(&model, owner, &found, &layout));
-        let rows = found.rows() + tail.map_or(0, |tail| tail.rows());
-        if rows < engine.warm_tokens(prompt) + WORTH_READING {
+        let warm = engine.warm_tokens(prompt);
+        let (tail, mut doubt) = self.tail(&model, owner, &found, warm, &layout);
+        let behind = tail.as_ref().map_or(0, |tail| common_prefix(&tail.tokens, &prompt[found.rows()..]));
+        if found.rows() + behind < warm + WORTH_READING {
+            recalled.limit = doubt.or(recalled.limit);
             return recalled;
         }
-        let mut doubt = None;
+        let rows = found.rows() + tail.as_ref().map_or(0, |tail| tail.tokens.len());
         let storage = &self.storage;
         // One at a time, and the storage is free between two of them.
-        let numbers = 0..found.blocks() + usize::from(tail.is_some());
-        let mut blocks = numbers.map_while(|number| {
-            let read = match (&mut lock(storage).snapshots, &tail) {
-                (Some(snapshots), Some(tail)) if number == found.blocks() => {
-                    snapshots.read_tail(tail, &layout)
-                }
-                (Some(snapshots), _) => snapshots.read(&found, number, prompt, &layout),
-                (None, _) => Err(Doubt::Missing),
+        let whole = (0..found.blocks()).map_while(|number| {
+            let read = match &mut lock(storage).snapshots {
+                Some(snapshots) => snapshots.read(&found, number, prompt, &layout),
+                None => Err(Doubt::Missing),
             };
             read.map_err(|found| doubt = Some((number * KV_BLOCK, limit_of(found)))).ok()
+        });
+        // Where one of the whole blocks is missing, nothing can follow.
+        let mut end = 0;
+        let mut blocks = whole.chain(tail).take_while(|block| {
+            let follows = block.start == end;
+            end = block.rows().end;
+            follows
         });
         match engine.restore(rows, &mut blocks) {
             Ok(Import::Whole(rows)) => recalled.rows = rows,
@@ -192,6 +194,28 @@ impl Recall {
         recalled.limit = doubt.or(recalled.limit);
         recalled.took = began.elapsed();
         recalled
+    }
+
+    /// The tail that `owner` has behind the blocks that were found, where it can have more than the `warm`
+    /// tokens in memory; and what is wrong with it.
+    fn tail(
+        &self,
+        model: &Fingerprint,
+        owner: &str,
+        found: &Found,
+        warm: usize,
+        layout: &KvLayout,
+    ) -> (Option<KvBlock>, Option<(usize, ReuseLimit)>) {
+        let mut storage = lock(&self.storage);
+        let Some(snapshots) = &mut storage.snapshots else { return (None, None) };
+        let tail = snapshots.find_tail(model, owner, found, layout);
+        let Some(tail) = tail.filter(|tail| found.rows() + tail.rows() >= warm + WORTH_READING) else {
+            return (None, None);
+        };
+        match snapshots.read_tail(&tail, layout) {
+            Ok(block) => (Some(block), None),
+            Err(doubt) => (None, Some((found.rows(), limit_of(doubt)))),
+        }
     }
 
     /// Completes the account of a reply, and notes what of its session is to be saved.
@@ -295,4 +319,9 @@ fn limit_of(doubt: Doubt) -> ReuseLimit {
         Doubt::Damaged | Doubt::OtherTokens => ReuseLimit::BlockDamaged,
         Doubt::OtherModel | Doubt::OtherLayout => ReuseLimit::OtherModel,
     }
+}
+
+/// How many tokens two texts share from the first on.
+fn common_prefix(left: &[TokenId], right: &[TokenId]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }

@@ -17,7 +17,8 @@ const READ_OF_LARGER: u64 = 1 << 20;
 /// A digest over all that decides which numbers a model computes: its files, the runtime's release, the
 /// provider, how rows are kept, and this program's release, which feeds it.
 ///
-/// The number of threads is not part of it: kernels divide rows and columns among threads, never a sum.
+/// The number of threads is not part of it. It may change how a sum is rounded, as the lengths of passes do,
+/// and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
