@@ -193,6 +193,16 @@ fn a_server_that_falls_silent_or_drips_is_left() {
 }
 
 #[test]
+fn a_network_that_is_lost_on_the_way_is_waited_for() {
+    let mut place = Place::new();
+    place.timing = Timing { probe: Some(Duration::from_millis(1)), ..timing() };
+    place.server.act(LARGE, 1, Act::CutAfter(100_000));
+    place.server.act(LARGE, 20, Act::CutAfter(0));
+    online(place.fetch()).expect("it came back, after more tries than a server has that never was there");
+    place.assert_installed();
+}
+
+#[test]
 fn a_server_with_a_certificate_of_its_own_making_is_not_trusted() {
     let server = certificate::serve();
     let data = tempfile::tempdir().expect("a folder");

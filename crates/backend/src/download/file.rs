@@ -129,7 +129,6 @@ impl Fetch<'_, '_, '_> {
             return Err(error());
         }
         self.restarted = true;
-        self.ranges = false;
         self.best = 0;
         Ok(())
     }
@@ -140,7 +139,8 @@ impl Fetch<'_, '_, '_> {
         if self.tried < timing.tries {
             return Some(pause);
         }
-        timing.probe.filter(|_| kind == HubFailure::Unreachable)
+        // A network that was there will come back. One that never was may be a mistake, and is told.
+        timing.probe.filter(|_| kind == HubFailure::Unreachable && self.best > 0)
     }
 
     async fn wait(&self, pause: Duration, error: &Error) -> Ended {
@@ -181,6 +181,8 @@ impl Fetch<'_, '_, '_> {
                 }
             }
             206 | 416 => {
+                // From here on everything is asked for at once: this server cannot do better.
+                self.ranges = false;
                 return Ok((part, Err(answer.broken("it sent another part of the file than was asked for"))));
             }
             _ => return Ok((part, Err(answer.failure()))),

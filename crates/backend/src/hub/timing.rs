@@ -21,7 +21,8 @@ pub struct Timing {
     pub tries: u32,
     /// Bytes of progress that make the tries count anew.
     pub progress: u64,
-    /// After the tries are used up without a connection: ask again this often, for ever. `None` gives up.
+    /// After the tries are used up and the connection was lost in the middle of a file: ask again this often, for
+    /// ever. `None` gives up.
     pub probe: Option<Duration>,
 }
 
@@ -37,7 +38,7 @@ impl Default for Timing {
             longest_wait: Duration::from_secs(600),
             tries: 8,
             progress: 1 << 20,
-            probe: None,
+            probe: Some(Duration::from_secs(30)),
         }
     }
 }
