@@ -134,6 +134,7 @@ pub(crate) struct EmbedArguments {
     pub(crate) input: InputFormat,
 }
 
+/// None of their arguments is called `model`: by that name `--model` would be set by them too.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// Lists the models that can be chosen, and the downloads that were begun.
@@ -155,22 +156,22 @@ pub(crate) enum ModelsCommand {
     /// Says what is known of a model: an installed one, one that Hearth recommends, or a repository.
     Show {
         #[arg(value_name = "ID_OR_REPOSITORY", value_parser = NonEmptyStringValueParser::new())]
-        model: String,
+        name: String,
     },
     /// Compares every byte of an installed model with its manifest.
     Verify {
         #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
-        model: String,
+        name: String,
     },
     /// Fetches the files of an installed model that are not right.
     Repair {
         #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
-        model: String,
+        name: String,
     },
     /// Deletes an installed model, or what came of a download.
     Remove {
         #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
-        model: String,
+        name: String,
     },
     /// Rewrites a model's graph for this machine: what is right and faster is used from then on.
     Prepare(PrepareArguments),
@@ -201,7 +202,7 @@ pub(crate) struct AddArguments {
     /// A model that Hearth recommends (`hearth models list --available`), or any repository: `owner/name` or a
     /// link to it.
     #[arg(value_name = "ID_OR_REPOSITORY", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) model: String,
+    pub(crate) name: String,
     /// Which of the repository's graphs [default: the one that suits a CPU best].
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) variant: Option<String>,

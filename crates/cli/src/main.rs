@@ -4,7 +4,8 @@
 //! - `arguments` is the command line; `run` opens the application for one run of the program.
 //! - `chat`, `complete`, `conversations`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one
 //!   subcommand each, `resume` is `bench --resume`.
-//! - `library` is `models` beyond its list: fetching, checking, importing; `transfer` tells how far that is.
+//! - `library` is `models` beyond its list: fetching, checking, importing; `show` says what is known of a model;
+//!   `transfer` tells how far work is.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -25,6 +26,7 @@ mod prepare;
 mod print;
 mod resume;
 mod run;
+mod show;
 mod transfer;
 
 use std::process::ExitCode;
@@ -71,13 +73,13 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
 fn manage(run: &Run, command: &ModelsCommand, printer: &mut Printer) -> Result<()> {
     match command {
         ModelsCommand::List { available: false } => models::list(run, printer),
-        ModelsCommand::List { available: true } => library::list_available(run, printer),
+        ModelsCommand::List { available: true } => show::list_available(run, printer),
         ModelsCommand::Search { words, limit } => library::search(run, &words.join(" "), *limit, printer),
         ModelsCommand::Add(arguments) => library::add(run, arguments, printer),
-        ModelsCommand::Show { model } => library::show(run, model, printer),
-        ModelsCommand::Verify { model } => library::verify(run, model, printer),
-        ModelsCommand::Repair { model } => library::repair(run, model, printer),
-        ModelsCommand::Remove { model } => library::remove(run, model, printer),
+        ModelsCommand::Show { name } => show::show(run, name, printer),
+        ModelsCommand::Verify { name } => library::verify(run, name, printer),
+        ModelsCommand::Repair { name } => library::repair(run, name, printer),
+        ModelsCommand::Remove { name } => library::remove(run, name, printer),
         ModelsCommand::Prepare(command) => prepare::prepare(run, command, printer),
         ModelsCommand::Import { folder, name, link } => {
             library::import(run, folder, name.as_deref(), *link, printer)
