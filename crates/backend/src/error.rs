@@ -1,6 +1,6 @@
 //! What can go wrong in the application, each with what was tried on what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::{Failure, FailureKind};
 
@@ -9,7 +9,8 @@ use crate::hub::HubFailure;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every failure of the backend. Cancellation is an outcome and none of them.
+/// Every failure of the backend. Cancellation is an outcome and none of them. Failures are part of replies, so
+/// the larger ones keep their texts without room to grow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,13 +46,13 @@ pub enum Error {
     NoReply { what: &'static str },
     /// Nothing came from a hub.
     #[error("cannot {doing}: {reason}")]
-    Hub { doing: String, kind: HubFailure, reason: String },
+    Hub { doing: Box<str>, kind: HubFailure, reason: Box<str> },
     /// A name that came from outside is none that may be used.
     #[error("the name `{name}` is refused: {reason}")]
     Name { name: String, reason: String },
     /// A file came, twice, and is not the one that was asked for.
     #[error("`{file}` is not the file that was asked for: expected {expected}, found {found}")]
-    WrongFile { file: String, expected: String, found: String },
+    WrongFile { file: Box<str>, expected: Box<str>, found: Box<str> },
     /// There is too little room for what is to come.
     #[error("`{path}` has too little room: {missing} bytes more are needed")]
     DiskFull { path: PathBuf, missing: u64 },
@@ -59,8 +60,8 @@ pub enum Error {
     #[error("{what} cannot be used: {reason}")]
     Unsupported { what: String, reason: String },
     /// A folder of the model library could not be read or changed.
-    #[error("cannot {doing} `{path}`: {reason}")]
-    Library { doing: &'static str, path: PathBuf, reason: String },
+    #[error("cannot {doing} `{}`: {reason}", .path.display())]
+    Library { doing: &'static str, path: Box<Path>, reason: Box<str> },
     /// The conversation has no such message.
     #[error("there is no message `{id}` that could {what}")]
     MessageUnknown { id: String, what: &'static str },

@@ -64,7 +64,7 @@ impl Import<'_> {
         let target = self.models.join(id);
         if target.symlink_metadata().is_ok() {
             let reason = "a model of this name is there already; choose another name by --name".to_owned();
-            return Err(Error::Library { doing: "import into", path: target, reason });
+            return Err(Error::Library { doing: "import into", path: target.into(), reason: reason.into() });
         }
         let staging = Staging::take(self.models, id)?;
         // Nothing of an earlier try can be trusted to be of this folder.
@@ -150,7 +150,7 @@ impl Import<'_> {
         to.sync_all().map_err(writing)?;
         if copied != size {
             let reason = "it changed while it was copied; try again when nobody writes to it".to_owned();
-            return Err(Error::Library { doing: "copy", path: source.to_path_buf(), reason });
+            return Err(Error::Library { doing: "copy", path: source.into(), reason: reason.into() });
         }
         Ok(Some(hasher.finish()))
     }

@@ -191,7 +191,7 @@ impl ModelStore {
             Some(manifest) => Ok(verify::verify(&model.folder, &manifest.record, stop, on_bytes)),
             None => Err(Error::Library {
                 doing: "verify",
-                path: model.folder.clone(),
+                path: model.folder.clone().into(),
                 reason: "it has no manifest, so nobody knows what is right".into(),
             }),
         }

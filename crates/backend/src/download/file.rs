@@ -83,9 +83,9 @@ impl Fetch<'_, '_, '_> {
                 }
                 let found = part.found();
                 self.begin_anew(&mut part, || Error::WrongFile {
-                    file: self.file.source.clone(),
-                    expected: self.file.digest.to_string(),
-                    found: found.to_string(),
+                    file: self.file.source.clone().into(),
+                    expected: self.file.digest.to_string().into(),
+                    found: found.to_string().into(),
                 })?;
                 continue;
             }
@@ -282,7 +282,7 @@ impl Fetch<'_, '_, '_> {
 
     fn failure(&self, kind: HubFailure, reason: &str) -> Error {
         let doing = format!("fetch `{}` of `{}`", self.file.source, self.source.repository);
-        Error::Hub { doing, kind, reason: reason.to_owned() }
+        Error::Hub { doing: doing.into(), kind, reason: reason.into() }
     }
 }
 
@@ -292,5 +292,9 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 fn panicked() -> Error {
-    Error::Library { doing: "work on", path: ".".into(), reason: "the program failed".into() }
+    Error::Library {
+        doing: "work on",
+        path: std::path::Path::new(".").into(),
+        reason: "the program failed".into(),
+    }
 }

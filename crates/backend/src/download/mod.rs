@@ -109,7 +109,7 @@ impl Downloader {
                 }
                 _ => Err(Error::Library {
                     doing: "install into",
-                    path: target,
+                    path: target.into(),
                     reason: "something else lies there; remove it first".into(),
                 }),
             };
@@ -146,7 +146,7 @@ impl Downloader {
     ) -> Result<RepairOutcome> {
         let no_manifest = || Error::Library {
             doing: "repair",
-            path: folder.to_path_buf(),
+            path: folder.into(),
             reason: "it has no manifest, so nobody knows what is right; remove it and fetch it again".into(),
         };
         let record = Manifest::read(folder)?.ok_or_else(no_manifest)?.record;

@@ -96,7 +96,7 @@ impl Endpoint {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let doing = format!("use the hub at `{text}`");
         let refused = |reason: &str| Error::Hub {
-            doing: doing.clone(),
+            doing: doing.clone().into(),
             kind: HubFailure::Insecure,
             reason: reason.into(),
         };

@@ -67,7 +67,7 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap) ->
     if !said.is_empty() {
         reason = format!("{reason}: {said}");
     }
-    Error::Hub { doing: doing.to_owned(), kind, reason }
+    Error::Hub { doing: doing.into(), kind, reason: reason.into() }
 }
 
 /// How long to wait: the hub's own header where it says that nothing is left, else the standard one.

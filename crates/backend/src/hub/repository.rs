@@ -217,5 +217,5 @@ fn read<T: for<'de> Deserialize<'de>>(doing: &str, answer: serde_json::Value) ->
 }
 
 fn broken(doing: &str, reason: String) -> Error {
-    Error::Hub { doing: doing.to_owned(), kind: HubFailure::Protocol, reason }
+    Error::Hub { doing: doing.into(), kind: HubFailure::Protocol, reason: reason.into() }
 }

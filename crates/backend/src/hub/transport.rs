@@ -67,7 +67,7 @@ impl Transport {
         purpose: Purpose,
         resume: &Resume,
     ) -> Result<Answer> {
-        let failed = |kind, reason: String| Error::Hub { doing: doing.to_owned(), kind, reason };
+        let failed = |kind, reason: String| Error::Hub { doing: doing.into(), kind, reason: reason.into() };
         if self.options.offline {
             let reason = "the network is switched off in the settings or by HF_HUB_OFFLINE".to_owned();
             return Err(failed(HubFailure::Offline, reason));
@@ -127,7 +127,7 @@ impl Transport {
                 match timeout(self.timing.answer * 4, self.json_once(doing, url.clone(), purpose)).await {
                     Ok(result) => result,
                     Err(_) => Err(Error::Hub {
-                        doing: doing.to_owned(),
+                        doing: doing.into(),
                         kind: HubFailure::Unreachable,
                         reason: "the answer does not end".into(),
                     }),
@@ -203,7 +203,7 @@ impl Transport {
             let failed = |error: reqwest::Error| Error::Hub {
                 doing: "set up the network".into(),
                 kind: HubFailure::Insecure,
-                reason: chain(&error),
+                reason: chain(&error).into(),
             };
             let mut builder = Client::builder()
                 .user_agent(concat!("hearth/", env!("CARGO_PKG_VERSION")))
@@ -228,9 +228,9 @@ impl Answer {
     /// [`Error::Hub`] where the connection breaks.
     pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + Send + 'static>> {
         let chunk = self.response.chunk().await.map_err(|error| Error::Hub {
-            doing: self.doing.clone(),
+            doing: self.doing.clone().into(),
             kind: kind_of(&error),
-            reason: chain(&error),
+            reason: chain(&error).into(),
         })?;
         if let Some(chunk) = &chunk {
             self.entry.add(chunk.len());
@@ -242,9 +242,9 @@ impl Answer {
     pub(crate) fn broken(&self, reason: &str) -> Error {
         let host = self.url.host_str().unwrap_or_default();
         Error::Hub {
-            doing: self.doing.clone(),
+            doing: self.doing.clone().into(),
             kind: HubFailure::Protocol,
-            reason: format!("`{host}`: {reason}"),
+            reason: format!("`{host}`: {reason}").into(),
         }
     }
 

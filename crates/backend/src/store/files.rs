@@ -72,7 +72,7 @@ pub(crate) fn failed(doing: &'static str, path: &Path, error: &io::Error) -> Err
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Error::DiskFull { path: path.to_path_buf(), missing: 0 }
         }
-        _ => Error::Library { doing, path: path.to_path_buf(), reason: error.to_string() },
+        _ => Error::Library { doing, path: path.into(), reason: error.to_string().into() },
     }
 }
 

@@ -108,7 +108,11 @@ impl Manifest {
     /// [`Error::Library`] for one that cannot be read or is of a later version.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(MANIFEST);
-        let failed = |reason: String| Error::Library { doing: "read", path: path.clone(), reason };
+        let failed = |reason: String| Error::Library {
+            doing: "read",
+            path: path.clone().into(),
+            reason: reason.into(),
+        };
         let text = match read_bounded(&path, LARGEST_MANIFEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

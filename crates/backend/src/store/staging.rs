@@ -52,7 +52,11 @@ impl Staging {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let reason = "another download or repair of this model is under way".to_owned();
-                return Err(Error::Library { doing: "begin the download in", path: all.join(name), reason });
+                return Err(Error::Library {
+                    doing: "begin the download in",
+                    path: all.join(name).into(),
+                    reason: reason.into(),
+                });
             }
             // Some network file systems know no locks; names are unique enough there.
             Err(TryLockError::Error(error)) => tracing::warn!(%error, "no lock for a download"),
@@ -68,8 +72,8 @@ impl Staging {
         let plan = self.folder.join(PLAN);
         let text = serde_json::to_vec_pretty(record).map_err(|error| Error::Library {
             doing: "write",
-            path: plan.clone(),
-            reason: error.to_string(),
+            path: plan.clone().into(),
+            reason: error.to_string().into(),
         })?;
         write_whole(&plan, &text).map_err(|error| failed("write", &plan, &error))
     }
@@ -107,7 +111,7 @@ impl Staging {
         if target.symlink_metadata().is_ok() {
             return Err(Error::Library {
                 doing: "install into",
-                path: target.to_path_buf(),
+                path: target.into(),
                 reason: "something lies there already".into(),
             });
         }
