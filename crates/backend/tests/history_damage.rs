@@ -5,7 +5,7 @@ mod bare;
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use backend::Backend;
 use bare::{Numbers, count, open};
@@ -30,11 +30,21 @@ fn kept() -> TempDir {
                 .await;
         }
         let data = world.directories.data.clone();
-        let world = world.restarted(&[]);
-        // The backup is made beside the start.
-        world.backend.history().conversations(0, 1).expect("listed");
-        while !has_backup(&data) {
-            tokio::task::yield_now().await;
+        // The copy is made beside the start, so that of the first one may have anything in it.
+        let mut world = world.restarted(&[]);
+        loop {
+            world.backend.history().conversations(0, 1).expect("listed");
+            let copy = loop {
+                if let Some(copy) = backup(&data) {
+                    break copy;
+                }
+                tokio::task::yield_now().await;
+            };
+            if said_in(&copy) == 4 * CONVERSATIONS as i64 {
+                break;
+            }
+            std::fs::remove_file(copy).expect("removed");
+            world = world.restarted(&[]);
         }
         let folder = tempfile::tempdir().expect("a folder");
         world.end(|| copy_folder(&data, folder.path()));
@@ -45,9 +55,14 @@ fn kept() -> TempDir {
     folder
 }
 
-fn has_backup(data: &Path) -> bool {
-    let copies = std::fs::read_dir(data.join("conversations/backups")).expect("read");
-    copies.flatten().any(|entry| entry.path().extension().is_some_and(|ending| ending == "sqlite"))
+fn backup(data: &Path) -> Option<PathBuf> {
+    let copies = std::fs::read_dir(data.join("conversations/backups")).expect("read").flatten();
+    copies.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|ending| ending == "sqlite"))
+}
+
+fn said_in(database: &Path) -> i64 {
+    let connection = Connection::open(database).expect("opens");
+    connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).expect("counted")
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -101,14 +101,16 @@ pub(super) fn number_of_any(connection: &Connection, id: Uuid) -> Attempt<Number
     number.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() }.into())
 }
 
-/// Conversations, the pinned ones first, then those in which something was said last.
+/// Conversations in which something was said or that somebody named or pinned: the pinned ones first, then
+/// those in which something was said last.
 pub(super) fn list(
     connection: &Connection,
     skip: usize,
     most: usize,
 ) -> rusqlite::Result<Vec<ConversationSummary>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM conversation WHERE deleted IS NULL
+        "SELECT {COLUMNS} FROM conversation WHERE deleted IS NULL AND (title <> '' OR pinned
+             OR EXISTS (SELECT 1 FROM message WHERE message.conversation = conversation.number))
          ORDER BY pinned DESC, updated DESC, number DESC LIMIT ?1 OFFSET ?2"
     ))?;
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
