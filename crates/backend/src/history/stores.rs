@@ -289,7 +289,7 @@ impl Stores {
             let on_disk = self.look_at_disk(|disk| Ok(conversations::list(disk, 0, reach)?))?;
             all.extend(on_disk.into_iter().filter(|about| self.is_on_disk(about.id)));
         }
-        all.sort_by(|one, other| (other.pinned, other.updated).cmp(&(one.pinned, one.updated)));
+        all.sort_by_key(|about| std::cmp::Reverse((about.pinned, about.updated)));
         Ok(all.into_iter().skip(skip).take(most).collect())
     }
 
