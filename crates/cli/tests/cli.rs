@@ -488,3 +488,29 @@ fn a_text_longer_than_the_window_is_refused_and_nothing_is_embedded_by_an_empty_
     assert_eq!(error["code"], "prompt_too_long", "{}", ran.stdout);
     assert_eq!(hearth.run(["embed", ""]).code, Some(2), "an empty text is wrong usage");
 }
+
+#[test]
+fn what_is_said_is_kept_found_and_gone_on_with_unless_it_is_private() {
+    let hearth = Hearth::new();
+    let chat = ["chat", "--json", "--temperature", "0", "--max-tokens", "8", "--prompt"];
+    let say = |more: &[&str]| hearth.run(chat.iter().chain(more)).succeeded();
+    say(&["My name is Zephyrine."]);
+    say(&["Nobody keeps Quixotry.", "--private"]);
+    let listed = hearth.run(["conversations", "list", "--json"]).succeeded().lines();
+    assert_eq!(listed.len(), 1, "the private one is not there: {listed:?}");
+    assert_eq!(listed[0]["title"], "My name is Zephyrine.");
+    let id = listed[0]["id"].as_str().expect("an id").to_owned();
+    let before = say(&["And who am I?", "--conversation", &id]).finish();
+    assert_ne!(before["usage"]["prompt_tokens"], 0);
+    let shown = hearth.run(["conversations", "show", &id, "--json"]).succeeded().lines();
+    let texts: Vec<&Value> =
+        shown.iter().filter(|line| line["type"] == "question").map(|line| &line["text"]).collect();
+    assert_eq!(texts, ["My name is Zephyrine.", "And who am I?"]);
+    let hits = hearth.run(["conversations", "search", "zephyr", "--json"]).succeeded().lines();
+    assert!(hits.iter().any(|hit| hit["message"].is_string() && hit["id"] == id.as_str()), "{hits:?}");
+    let export = hearth.run(["conversations", "export", &id]).succeeded();
+    assert!(export.stdout.starts_with("# My name is Zephyrine.\n"), "{}", export.stdout);
+    let missing = hearth.run(["conversations", "show", "00000000-0000-4000-8000-000000000000"]);
+    assert_eq!(missing.code, Some(1), "{}", missing.stderr);
+    assert!(missing.stderr.contains("hearth conversations list"), "{}", missing.stderr);
+}
