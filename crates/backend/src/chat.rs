@@ -252,12 +252,22 @@ impl Chat {
                 break self.0.history.reset(conversation)?;
             }
         };
+        self.forget(conversation).await?;
+        Ok(entry)
+    }
+
+    /// Destroys the KV rows of a conversation, in memory and on the disk.
+    ///
+    /// # Errors
+    /// [`Error::InferenceEnded`].
+    pub(crate) async fn forget(&self, conversation: Uuid) -> Result<()> {
         *lock(&self.0.remembered) = None;
         let owner = conversation.to_string();
+        // The disk first: that is answered at once, also in the middle of another conversation's reply.
         let disk_bytes = self.0.inference.forget_snapshots(&owner).await?;
         let memory_bytes = self.0.inference.forget_owner(&owner).await?;
-        tracing::info!(memory_bytes, disk_bytes, "the model's memory was reset");
-        Ok(entry)
+        tracing::info!(memory_bytes, disk_bytes, "what the model had read was destroyed");
+        Ok(())
     }
 
     /// Takes a reset back: the model is given again what stands above it.

@@ -225,13 +225,15 @@ impl Backend {
     }
 
     /// Takes the conversation `id` out of the list, its reply under way stopped, and returns the one that is
-    /// shown then, with the last `most` messages: where it was this one, a new one.
+    /// shown then, with the last `most` messages: where it was this one, a new one. What the model has read of it
+    /// is destroyed in memory and on the disk; taking the deletion back costs reading it again.
     ///
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`].
     pub async fn delete_conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
         self.chat.settle_in(id).await;
         self.history.delete(id)?;
+        self.chat.forget(id).await?;
         if self.history.current() == id {
             self.history.begin(false)?;
         }
