@@ -10,6 +10,9 @@ export type ShortcutName =
   | "regenerate"
   | "copyReply"
   | "toEnd"
+  | "newConversation"
+  | "searchConversations"
+  | "toggleSidebar"
   | "shortcuts";
 
 export interface Shortcut {
@@ -36,6 +39,14 @@ export const shortcuts: Record<ShortcutName, Shortcut> = {
   regenerate: { description: "Regenerate the last reply", key: "e", command: true, shift: true },
   copyReply: { description: "Copy the last reply", key: "c", command: true, shift: true },
   toEnd: { description: "Go to the end of the conversation", key: "arrowdown", command: true },
+  newConversation: { description: "Begin a new conversation", key: "n", command: true },
+  searchConversations: {
+    description: "Search conversations",
+    key: "f",
+    command: true,
+    shift: true,
+  },
+  toggleSidebar: { description: "Show or hide the sidebar", key: "b", command: true },
   shortcuts: { description: "Show the keyboard shortcuts", key: "/", command: true },
 };
 

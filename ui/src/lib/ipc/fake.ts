@@ -2,6 +2,7 @@
 
 import { AppError } from "./errors";
 import { FakeConversations } from "./fakeConversations";
+import { otherConversations } from "./fakeHistory";
 import {
   initialSnapshot,
   openingQuestion,
@@ -16,6 +17,7 @@ import type {
   ConversationPage,
   Draft,
   Entry,
+  ExportFormat,
   ImportReport,
   Ipc,
   Model,
@@ -38,6 +40,8 @@ const realPause: Pause = (milliseconds) =>
 
 const LOADING_MILLISECONDS = 900;
 const CHARACTERS_PER_TOKEN = 4;
+const FIRST_MESSAGES = 60;
+const FIRST_CONVERSATIONS = 100;
 
 export class FakeIpc implements Ipc {
   readonly scenario: ScenarioName;
@@ -56,7 +60,10 @@ export class FakeIpc implements Ipc {
     this.scenario = scenario;
     this.#pause = pause;
     this.#snapshot = initialSnapshot(scenario);
-    this.#conversations = new FakeConversations(this.#snapshot.conversation);
+    this.#conversations = new FakeConversations(
+      this.#snapshot.conversation,
+      otherConversations(scenario),
+    );
   }
 
   /** A question that the scenario wants asked as soon as the window is open. */
@@ -65,8 +72,8 @@ export class FakeIpc implements Ipc {
   }
 
   snapshot(): Promise<Snapshot> {
-    const conversation = this.#conversations.shown;
-    const conversations = this.#conversations.page(0, 100);
+    const conversation = this.#conversations.read(this.#conversations.shown.id, FIRST_MESSAGES);
+    const conversations = this.#conversations.page(0, FIRST_CONVERSATIONS);
     return Promise.resolve(structuredClone({ ...this.#snapshot, conversation, conversations }));
   }
 
@@ -84,7 +91,7 @@ export class FakeIpc implements Ipc {
   }
 
   newConversation(isPrivate: boolean): Promise<Conversation> {
-    return Promise.resolve(this.#conversations.begin(this.#id("conversation"), isPrivate));
+    return Promise.resolve(this.#conversations.begin(this.#id("begun"), isPrivate));
   }
 
   renameConversation(conversation: string, title: string): Promise<void> {
@@ -98,7 +105,7 @@ export class FakeIpc implements Ipc {
   }
 
   deleteConversation(conversation: string): Promise<Conversation> {
-    const next = () => this.#id("conversation");
+    const next = () => this.#id("begun");
     return Promise.resolve(this.#conversations.delete(conversation, next));
   }
 
@@ -108,17 +115,18 @@ export class FakeIpc implements Ipc {
   }
 
   duplicateConversation(conversation: string): Promise<string> {
-    const id = this.#id("conversation");
+    const id = this.#id("begun");
     this.#conversations.duplicate(conversation, id);
     return Promise.resolve(id);
   }
 
-  exportConversations(): Promise<string | null> {
-    return Promise.resolve("/home/ada/Hearth conversations.md");
+  exportConversations(conversation: string | null, format: ExportFormat): Promise<string | null> {
+    const name = conversation === null ? "Hearth conversations" : "A conversation";
+    return Promise.resolve(`/home/ada/${name}.${format === "json" ? "json" : "md"}`);
   }
 
   importConversations(): Promise<ImportReport | null> {
-    return Promise.resolve({ imported: 0, unchanged: 0, refused: 0 });
+    return Promise.resolve({ imported: 12, unchanged: 3, refused: 1 });
   }
 
   async sendMessage(conversation: string, text: string, onEvent: OnEvent): Promise<Reply> {
@@ -206,13 +214,16 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
-  estimateDraft(_conversation: string, text: string): Promise<Draft> {
+  estimateDraft(conversation: string, text: string): Promise<Draft> {
     const draftTokens = Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     const window = this.#selected().contextLength ?? 4096;
-    const used = this.scenario === "tooLong" ? window - 200 : 31;
+    const used =
+      this.scenario === "tooLong"
+        ? window - 200
+        : 31 + this.#conversations.characters(conversation) / CHARACTERS_PER_TOKEN;
     return Promise.resolve({
       draftTokens,
-      promptTokens: used + draftTokens,
+      promptTokens: Math.min(window, Math.round(used)) + draftTokens,
       newTokens: draftTokens,
       window,
       reservedTokens: window / 4,

@@ -25,11 +25,12 @@ export class FakeConversations {
   #shown: string;
   #listeners = new Set<() => void>();
 
-  constructor(first: Conversation) {
+  constructor(first: Conversation, others: Conversation[]) {
     this.#all.set(first.id, first);
+    for (const other of others) this.#all.set(other.id, other);
     this.#shown = first.id;
     const question = first.entries.find((entry) => entry.type === "question");
-    if (question?.type === "question") first.about.title = question.text;
+    if (question?.type === "question") first.about.title = question.text.slice(0, 60);
   }
 
   get shown(): Conversation {
@@ -38,6 +39,17 @@ export class FakeConversations {
 
   entries(id: string): Entry[] {
     return this.#find(id).entries;
+  }
+
+  /** The length of all that the model would be given. */
+  characters(id: string): number {
+    const entries = this.entries(id);
+    const line = entries.findLastIndex(
+      ({ type }) => type === "memoryReset" || type === "contextLine",
+    );
+    return entries
+      .slice(line + 1)
+      .reduce((sum, entry) => sum + ("text" in entry ? entry.text.length : 0), 0);
   }
 
   read(id: string, most: number): Conversation {
@@ -54,7 +66,10 @@ export class FakeConversations {
     const listed = [...this.#all.values()]
       .filter((conversation) => conversation.entries.length > 0)
       .map((conversation) => conversation.about)
-      .sort((one, other) => Number(other.pinned) - Number(one.pinned));
+      .sort(
+        (one, other) =>
+          Number(other.pinned) - Number(one.pinned) || other.updated.localeCompare(one.updated),
+      );
     return {
       conversations: structuredClone(listed.slice(skip, skip + most)),
       more: listed.length > skip + most,
@@ -98,8 +113,8 @@ export class FakeConversations {
     const conversation = conversationOf(id, []);
     conversation.about.private = isPrivate;
     conversation.about.saved = !isPrivate;
-    // The newest stands first.
-    this.#all = new Map([[id, conversation], ...this.#all]);
+    conversation.about.created = conversation.about.updated = new Date().toISOString();
+    this.#all.set(id, conversation);
     this.#shown = id;
     return structuredClone(conversation);
   }
@@ -136,7 +151,7 @@ export class FakeConversations {
   duplicate(id: string, copy: string): void {
     const conversation = structuredClone(this.#find(id));
     conversation.id = conversation.about.id = copy;
-    this.#all = new Map([[copy, conversation], ...this.#all]);
+    this.#all.set(copy, conversation);
     this.#tell();
   }
 

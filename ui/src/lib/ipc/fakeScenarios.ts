@@ -1,6 +1,6 @@
 // What the in-memory backend begins with and says, one scenario per state of the window.
 
-import type { Conversation, Entry, Model, Notice, Reply, Snapshot, Usage } from "./index";
+import type { Conversation, Entry, Model, Notice, Question, Reply, Snapshot, Usage } from "./index";
 
 export const scenarioNames = [
   "empty",
@@ -20,6 +20,12 @@ export const scenarioNames = [
   "notices",
   "nomodel",
   "tooLong",
+  "conversations",
+  "thousands",
+  "versions",
+  "contextLine",
+  "interrupted",
+  "private",
 ] as const;
 
 export type ScenarioName = (typeof scenarioNames)[number];
@@ -146,15 +152,16 @@ A few things to keep in mind:
 > The standard library documents this under [BufRead::lines](https://doc.rust-lang.org/std/io/trait.BufRead.html#method.lines).
 `;
 
-const question = (id: string, text: string): Entry => ({
+export const question = (id: string, text: string, changes: Partial<Question> = {}): Entry => ({
   type: "question",
   id,
   text,
   at: NOON,
   versions: [id],
+  ...changes,
 });
 
-const reply = (id: string, text: string, changes: Partial<Reply> = {}): Entry => ({
+export const reply = (id: string, text: string, changes: Partial<Reply> = {}): Entry => ({
   type: "reply",
   id,
   text,
@@ -180,12 +187,12 @@ const richTalk = [
 const cutText =
   "Once upon a time, in a house at the edge of the wood, a small fire burned in the hearth. It had burned for";
 
-function longTalk(): Entry[] {
-  return Array.from({ length: 40 }, (_, turn) => [
+function longTalk(turns: number, richEvery: number): Entry[] {
+  return Array.from({ length: turns }, (_, turn) => [
     question(`q${turn}`, `Question ${turn + 1}: what follows from the one before?`),
     reply(
       `r${turn}`,
-      turn % 5 === 4
+      turn % richEvery === richEvery - 1
         ? richReply
         : "One thing follows from another, and so the evening goes on by the fire.",
     ),
@@ -250,7 +257,28 @@ function entriesOf(name: ScenarioName): Entry[] {
         reply("r5", "You have not told me your name so far.", { model: "Qwen2.5 0.5B Instruct" }),
       ];
     case "long":
-      return longTalk();
+      return longTalk(40, 5);
+    case "thousands":
+      return longTalk(1000, 40);
+    case "conversations":
+    case "private":
+      return shortTalk;
+    case "versions":
+      return [
+        question("q6", "Name three trees that keep their leaves in winter.", {
+          versions: ["q5", "q6"],
+        }),
+        reply("r6", "Holly, yew and Scots pine keep their leaves or needles in winter.", {
+          versions: ["r5", "r6", "r7"],
+        }),
+      ];
+    case "contextLine":
+      return [...shortTalk, { type: "contextLine", id: "c1", at: NOON }, ...richTalk];
+    case "interrupted":
+      return [
+        question("q3", "Tell me a long story."),
+        reply("r3", cutText, { status: { type: "interrupted" }, usage: null }),
+      ];
     default:
       return [];
   }
@@ -291,12 +319,22 @@ export function conversationOf(id: string, entries: Entry[]): Conversation {
   };
 }
 
+function firstConversation(name: ScenarioName): Conversation {
+  const first = conversationOf("conversation-1", entriesOf(name));
+  first.about.private = name === "private";
+  first.about.saved = name !== "private";
+  if (name === "conversations" || name === "thousands") {
+    first.about.updated = new Date().toISOString();
+  }
+  return first;
+}
+
 /** What the window reads first. */
 export function initialSnapshot(name: ScenarioName): Snapshot {
   return {
     models: modelsOf(name),
     selectedModel: name === "nomodel" ? null : emberModel.id,
-    conversation: conversationOf("conversation-1", entriesOf(name)),
+    conversation: firstConversation(name),
     conversations: { conversations: [], more: false },
     notices: name === "notices" ? notices : [],
     about: {

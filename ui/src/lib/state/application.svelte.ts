@@ -1,9 +1,12 @@
 import { type AppError, toAppError } from "../ipc/errors";
 import type { About, Ipc, Unsubscribe } from "../ipc";
 import { Chat } from "./chat.svelte";
+import { Conversations } from "./conversations.svelte";
 import { type Frames, screenFrames } from "./liveReply.svelte";
 import { Models } from "./models.svelte";
 import { Notices } from "./notices.svelte";
+import { SidebarState } from "./sidebar.svelte";
+import { Toasts } from "./toasts.svelte";
 
 /** The whole state of the window. */
 export class Application {
@@ -11,6 +14,9 @@ export class Application {
   readonly models: Models;
   readonly notices: Notices;
   readonly chat: Chat;
+  readonly conversations: Conversations;
+  readonly toasts = new Toasts();
+  readonly sidebar = new SidebarState();
   about = $state.raw<About | null>(null);
   isOpen = $state(false);
   /** Why the first snapshot could not be read. */
@@ -21,6 +27,7 @@ export class Application {
     this.models = new Models(ipc);
     this.notices = new Notices(ipc);
     this.chat = new Chat(ipc, this.models, frames);
+    this.conversations = new Conversations(ipc, this.chat, this.toasts);
   }
 
   /** Follows the facts that the backend announces, until the returned function is called. */
@@ -32,6 +39,7 @@ export class Application {
       }),
       this.ipc.onNoticesChanged((notices) => this.notices.apply(notices)),
       this.ipc.onAboutChanged((about) => (this.about = about)),
+      this.ipc.onConversationsChanged(() => void this.conversations.changed()),
     ];
     return () => {
       for (const unsubscribe of subscriptions) unsubscribe();
@@ -47,6 +55,7 @@ export class Application {
       this.notices.apply(snapshot.notices);
       this.about = snapshot.about;
       this.chat.open(snapshot.conversation);
+      this.conversations.apply(snapshot.conversations);
       this.isOpen = true;
     } catch (reason) {
       this.failure = toAppError(reason);

@@ -1,26 +1,56 @@
 import { SvelteMap } from "svelte/reactivity";
 import { type AppError, toAppError } from "../ipc/errors";
-import type { ChatEvent, Conversation, Entry, Ipc, Reply } from "../ipc";
+import type {
+  ChatEvent,
+  Conversation,
+  ConversationSummary,
+  Draft as Estimate,
+  Entry,
+  Ipc,
+  Reply,
+} from "../ipc";
 import { Draft } from "./draft.svelte";
 import { type Frames, LiveReply, screenFrames } from "./liveReply.svelte";
 import type { Models } from "./models.svelte";
 
 const LOOK_AGAIN_AFTER_MILLISECONDS = 1000;
 
-type Stream = (onEvent: (event: ChatEvent) => void) => Promise<Reply>;
+/** How many messages a conversation opens with, and how many more come each time one asks for earlier ones. */
+export const MESSAGES_AT_A_TIME = 60;
 
-/** The conversation: what was said, what is being said, and what failed. */
+type Stream = (conversation: string, onEvent: (event: ChatEvent) => void) => Promise<Reply>;
+
+/** The reply under way. There is one at a time, and it goes on where another conversation is shown. */
+interface Running {
+  conversation: string;
+  /** Its preview; null until the question is recorded. */
+  live: LiveReply | null;
+}
+
+interface StreamOptions {
+  /** The entry in whose place the new ones stand, with all that follows it. */
+  replaces?: string;
+  /** Called once, when the backend has the question. */
+  onRecorded?: () => void;
+}
+
+/** The conversation that is shown: what was said, what is being said, and what failed. */
 export class Chat {
   id = $state("");
+  about = $state.raw<ConversationSummary | null>(null);
+  systemPrompt = $state<string | null>(null);
   entries = $state.raw<Entry[]>([]);
-  /** The preview of the running reply; null where none runs or its stream belongs to another window. */
-  live = $state.raw<LiveReply | null>(null);
+  /** How many messages stand above the first entry and were not read yet. */
+  earlier = $state(0);
+  running = $state.raw<Running | null>(null);
   /** A command that failed and left no reply behind that could say so. */
   failure = $state.raw<AppError | null>(null);
-  /** Send was pressed while the model still loads; the draft goes out once it is ready. */
+  /** Send was pressed while the model cannot take it yet; the draft goes out once it can. */
   isWaitingForModel = $state(false);
-  /** From pressing Send until the question is recorded. */
-  isSending = $state(false);
+  /** The message that the list is to show, until it has done so. */
+  target = $state<string | null>(null);
+  /** What the conversation takes of the model's window; null where no model can say. */
+  context = $state.raw<Estimate | null>(null);
   /** Seconds of thinking of the replies of this run, by id. */
   readonly thinkingSeconds = new SvelteMap<string, number>();
   readonly draft: Draft;
@@ -28,6 +58,8 @@ export class Chat {
   #ipc: Ipc;
   #models: Models;
   #frames: Frames;
+  #isReadingEarlier = false;
+  #contextAsked = 0;
 
   constructor(ipc: Ipc, models: Models, frames: Frames = screenFrames) {
     this.#ipc = ipc;
@@ -35,6 +67,9 @@ export class Chat {
     this.#frames = frames;
     this.draft = new Draft(ipc, () => this.id);
   }
+
+  /** The preview of the running reply, where it is one of this conversation and streams into this window. */
+  live = $derived.by(() => (this.running?.conversation === this.id ? this.running.live : null));
 
   /** The last entry, where it is a reply: the only one that can be made again or continued. */
   lastReply = $derived.by(() => {
@@ -48,37 +83,75 @@ export class Chat {
       ({ type: "reply" } & Reply) | undefined,
   );
 
-  isGenerating = $derived(
-    this.live !== null || this.isSending || this.lastReply?.status.type === "generating",
+  isGenerating = $derived.by(
+    () => this.running?.conversation === this.id || this.lastReply?.status.type === "generating",
   );
 
-  /** Index of the last memory reset: the model sees nothing above it. -1 where there is none. */
-  lastReset = $derived(this.entries.findLastIndex((entry) => entry.type === "memoryReset"));
+  /** Whether the model is writing a reply in another conversation. */
+  isBusyElsewhere = $derived.by(
+    () => this.running !== null && this.running.conversation !== this.id,
+  );
 
-  /** The first line of the first question, as the name of the conversation. */
+  /** Whether the model writes anywhere, so that nothing else can be asked of it. */
+  isBusy = $derived(this.isGenerating || this.isBusyElsewhere);
+
+  /** Index of the line above which the model sees nothing. -1 where there is none. */
+  lastReset = $derived(
+    this.entries.findLastIndex(({ type }) => type === "memoryReset" || type === "contextLine"),
+  );
+
+  /** The name of the conversation: its own, or until it has one the first line of the first question. */
   title = $derived.by(() => {
+    if (this.about?.title) return this.about.title;
     const first = this.entries.find((entry) => entry.type === "question");
     return first?.text.trim().split("\n")[0]?.slice(0, 120) ?? "";
   });
 
+  get isPrivate(): boolean {
+    return this.about?.private ?? false;
+  }
+
   open(conversation: Conversation): void {
-    // A reload of the same conversation leaves what is being typed as it is.
     if (this.id !== conversation.id) {
       this.id = conversation.id;
       this.draft.open(conversation.draft);
+      this.failure = null;
+      this.isWaitingForModel = false;
+      this.target = null;
+      this.context = null;
     }
-    this.entries = conversation.entries;
+    this.#take(conversation);
     // After a reload the stream of a running reply is gone; its text comes by asking again.
     if (this.live === null && this.lastReply?.status.type === "generating") {
-      setTimeout(() => void this.#reopen(), LOOK_AGAIN_AFTER_MILLISECONDS);
+      setTimeout(() => void this.#reopen(conversation.id), LOOK_AGAIN_AFTER_MILLISECONDS);
     }
+    void this.measureContext();
+  }
+
+  /** Reads messages above the first one. Resolves with whether there are more entries than before. */
+  async loadEarlier(): Promise<boolean> {
+    if (this.#isReadingEarlier || this.earlier === 0) return false;
+    this.#isReadingEarlier = true;
+    const { id } = this;
+    const before = this.entries.length;
+    await this.#attempt(async () => {
+      const conversation = await this.#ipc.openConversation(id, this.#most + MESSAGES_AT_A_TIME);
+      if (this.id === id) this.#take(conversation);
+    });
+    this.#isReadingEarlier = false;
+    return this.id === id && this.entries.length > before;
+  }
+
+  /** Lets the list show a message. */
+  reveal(message: string): void {
+    this.target = message;
   }
 
   /** Sends the draft, or notes that it waits for the model. */
   async submit(): Promise<void> {
     if (this.draft.isEmpty || this.isGenerating || this.#models.selected === null) return;
     if (this.draft.excessTokens > 0) return;
-    if (this.#models.isLoading) {
+    if (this.#models.isLoading || this.isBusyElsewhere) {
       this.isWaitingForModel = true;
       return;
     }
@@ -94,9 +167,8 @@ export class Chat {
 
   /** To be called whenever the models changed: a waiting draft goes out, or stays where it failed. */
   async modelsChanged(): Promise<void> {
-    if (!this.isWaitingForModel || this.#models.isLoading) return;
-    this.isWaitingForModel = false;
-    if (this.#models.isReady) await this.submit();
+    void this.measureContext();
+    await this.#sendWaiting();
   }
 
   /** Stops the running reply, or the waiting of the draft. The text so far is kept. */
@@ -109,100 +181,182 @@ export class Chat {
     await this.#attempt(() => this.#ipc.stopReply(this.id));
   }
 
-  /** Makes the last reply again. */
+  /** Makes the last reply again; the old one stays as a version of it. */
   async retry(): Promise<void> {
     const old = this.lastReply;
-    if (this.isGenerating || old === null) return;
-    await this.#stream(
-      (onEvent) => this.#ipc.regenerateReply(this.id, old.id, onEvent),
-      // The new version stands in the place of the old one.
-      () => {
-        const isOld = (entry: Entry) => entry.id === old.id && entry.id !== this.live?.id;
-        this.entries = this.entries.filter((entry) => !isOld(entry));
-      },
-    );
+    if (this.isBusy || old === null) return;
+    await this.#stream((id, onEvent) => this.#ipc.regenerateReply(id, old.id, onEvent), {
+      replaces: old.id,
+    });
   }
 
   /** Goes on with the last reply where it was stopped or cut. */
   async continue(): Promise<void> {
-    if (this.isGenerating || this.lastReply === null) return;
-    await this.#stream((onEvent) => this.#ipc.continueReply(this.id, onEvent));
+    if (this.isBusy || this.lastReply === null) return;
+    await this.#stream((id, onEvent) => this.#ipc.continueReply(id, onEvent));
+  }
+
+  /** Sends another version of a question; the old one stays, with what followed it. */
+  async edit(question: string, text: string): Promise<void> {
+    if (this.isBusy || text.trim() === "") return;
+    await this.#stream((id, onEvent) => this.#ipc.editMessage(id, question, text.trim(), onEvent), {
+      replaces: question,
+    });
+  }
+
+  /** Shows another version of a message, with what followed that one. */
+  async selectVersion(message: string): Promise<void> {
+    if (this.isGenerating) return;
+    const { id } = this;
+    await this.#attempt(async () => {
+      const conversation = await this.#ipc.selectBranch(id, message, this.#most);
+      if (this.id === id) this.#take(conversation);
+      await this.measureContext();
+    });
   }
 
   /** Lets the model forget everything above; the messages stay. */
   async resetMemory(): Promise<void> {
-    if (this.isGenerating || this.entries.length === 0) return;
+    if (this.isBusy || this.entries.length === 0) return;
     if (this.entries.at(-1)?.type === "memoryReset") return;
+    const { id } = this;
     await this.#attempt(async () => {
-      const entry = await this.#ipc.resetConversation(this.id);
-      this.#put(entry);
-      await this.draft.measure();
+      const entry = await this.#ipc.resetConversation(id);
+      if (this.id === id) this.#put(entry);
+      await this.#measureAll();
     });
+  }
+
+  /** Takes a reset back: the model sees again what stands above its line. */
+  async undoReset(reset: string): Promise<void> {
+    if (this.isBusy) return;
+    const { id } = this;
+    await this.#attempt(async () => {
+      await this.#ipc.undoReset(id, reset);
+      if (this.id === id) this.entries = this.entries.filter((entry) => entry.id !== reset);
+      await this.#measureAll();
+    });
+  }
+
+  /** Tells the model something before the conversation; nothing where the text is empty. */
+  async setSystemPrompt(text: string): Promise<void> {
+    const { id } = this;
+    const told = text.trim() === "" ? null : text;
+    await this.#ipc.setSystemPrompt(id, told);
+    if (this.id === id) this.systemPrompt = told;
+    void this.#measureAll();
+  }
+
+  /** Asks what the conversation takes of the window. An answer that came too late is dropped. */
+  async measureContext(): Promise<void> {
+    const asked = (this.#contextAsked += 1);
+    if (this.isBusy) return;
+    if (!this.#models.isReady) {
+      this.context = null;
+      return;
+    }
+    try {
+      const context = await this.#ipc.estimateDraft(this.id, "");
+      if (asked === this.#contextAsked) this.context = context;
+    } catch {
+      // Without a count there is no meter; sending says what is wrong, if anything is.
+      if (asked === this.#contextAsked) this.context = null;
+    }
   }
 
   dismissFailure(): void {
     this.failure = null;
   }
 
+  /** The messages that are read now, without the lines between them. */
+  get #most(): number {
+    const messages = this.entries.filter(({ type }) => type === "question" || type === "reply");
+    return Math.max(messages.length, MESSAGES_AT_A_TIME);
+  }
+
+  #take(conversation: Conversation): void {
+    this.about = conversation.about;
+    this.systemPrompt = conversation.systemPrompt;
+    this.entries = conversation.entries;
+    this.earlier = conversation.earlier;
+  }
+
+  async #measureAll(): Promise<void> {
+    await Promise.all([this.draft.measure(), this.measureContext()]);
+  }
+
+  async #sendWaiting(): Promise<void> {
+    if (!this.isWaitingForModel || this.#models.isLoading || this.isBusy) return;
+    this.isWaitingForModel = false;
+    if (this.#models.isReady) await this.submit();
+  }
+
   async #send(text: string): Promise<void> {
-    this.isSending = true;
-    await this.#stream(
-      (onEvent) => this.#ipc.sendMessage(this.id, text.trim(), onEvent),
-      () => {
-        this.isSending = false;
+    await this.#stream((id, onEvent) => this.#ipc.sendMessage(id, text.trim(), onEvent), {
+      onRecorded: () => {
         // What was typed meanwhile is not what was sent, so it stays.
         if (this.draft.text === text) this.draft.clear();
       },
-    );
-    this.isSending = false;
+    });
   }
 
-  /** Runs one streaming command. `onRecorded` is called once, when the backend has the question. */
-  async #stream(start: Stream, onRecorded: () => void = () => undefined): Promise<void> {
+  /** Runs one streaming command in the conversation that is shown now, whichever is shown when it ends. */
+  async #stream(start: Stream, options: StreamOptions = {}): Promise<void> {
+    const { id } = this;
     this.failure = null;
+    this.running = { conversation: id, live: null };
     let live: LiveReply | null = null;
     let ended = false;
     try {
-      const result = await start((event) => {
+      const result = await start(id, (event) => {
         if (ended) return;
         if (event.type === "started") {
-          live = this.#begin(event);
-          onRecorded();
+          live = this.#begin(id, event, options);
         } else {
           live?.take(event);
         }
       });
       ended = true;
-      if (live === null) onRecorded();
-      await this.#finish(result, live);
+      if (live === null && this.id === id) options.onRecorded?.();
+      await this.#finish(id, result, live);
     } catch (reason) {
       ended = true;
-      this.failure = toAppError(reason);
-      this.live = null;
+      this.running = null;
+      if (this.id === id) this.failure = toAppError(reason);
       // The backend may have recorded the question and a failed reply before the command failed.
-      if (live !== null) await this.#reopen();
+      if (live !== null) await this.#reopen(id);
     }
+    void this.measureContext();
+    await this.#sendWaiting();
   }
 
-  #begin(event: Extract<ChatEvent, { type: "started" }>): LiveReply {
-    const { question, reply } = event;
+  #begin(
+    id: string,
+    { question, reply }: Extract<ChatEvent, { type: "started" }>,
+    { replaces, onRecorded }: StreamOptions,
+  ): LiveReply {
+    const live = new LiveReply(reply.id, reply.text, reply.thinking ?? "", this.#frames);
+    this.running = { conversation: id, live };
+    if (this.id !== id) return live;
+    const place = this.entries.findIndex((entry) => entry.id === replaces);
+    if (place !== -1) this.entries = this.entries.slice(0, place);
     if (question) this.#put({ type: "question", ...question });
     this.#put({ type: "reply", ...reply });
-    const live = new LiveReply(reply.id, reply.text, reply.thinking ?? "", this.#frames);
-    this.live = live;
+    onRecorded?.();
     return live;
   }
 
   /** The result is the truth: it replaces whatever the preview showed. */
-  async #finish(reply: Reply, live: LiveReply | null): Promise<void> {
+  async #finish(id: string, reply: Reply, live: LiveReply | null): Promise<void> {
     if (live !== null && live.thinkingSeconds > 0) {
       this.thinkingSeconds.set(reply.id, live.thinkingSeconds);
     }
+    this.running = null;
+    if (this.id !== id) return;
     const known = this.entries.some((entry) => entry.id === reply.id);
     if (known || live !== null) this.#put({ type: "reply", ...reply });
-    this.live = null;
     // Without its first event the question is not in the list yet.
-    if (!known) await this.#reopen();
+    if (!known) await this.#reopen(id);
   }
 
   /** Adds an entry, or replaces the one with the same id. */
@@ -211,10 +365,11 @@ export class Chat {
     this.entries = index === -1 ? [...this.entries, entry] : this.entries.with(index, entry);
   }
 
-  async #reopen(): Promise<void> {
+  async #reopen(id: string): Promise<void> {
+    if (this.id !== id) return;
     await this.#attempt(async () => {
-      const { conversation } = await this.#ipc.snapshot();
-      if (this.live === null) this.open(conversation);
+      const conversation = await this.#ipc.openConversation(id, this.#most);
+      if (this.id === id && this.live === null) this.open(conversation);
     });
   }
 

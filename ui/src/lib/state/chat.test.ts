@@ -87,7 +87,7 @@ describe("a reply that streams", () => {
 
   test("a stream that lost its first event ends in what the backend has", async () => {
     const { chat } = application;
-    const snapshot = await ipc.snapshot();
+    const { conversation } = await ipc.snapshot();
     const question: Entry = {
       type: "question",
       id: "q",
@@ -95,8 +95,8 @@ describe("a reply that streams", () => {
       at: done.at,
       versions: ["q"],
     };
-    snapshot.conversation.entries = [question, { type: "reply", ...done }];
-    vi.spyOn(ipc, "snapshot").mockResolvedValue(snapshot);
+    conversation.entries = [question, { type: "reply", ...done }];
+    vi.spyOn(ipc, "openConversation").mockResolvedValue(conversation);
     const sending = chat.say("hello");
     ipc.resolve(done);
     await sending;
@@ -339,7 +339,8 @@ describe("the window as a whole", () => {
     running.conversation.entries = [{ type: "reply", ...newReply({ text: "Hel" }) }];
     const ended = structuredClone(snapshot);
     ended.conversation.entries = [{ type: "reply", ...done }];
-    vi.spyOn(ipc, "snapshot").mockResolvedValueOnce(running).mockResolvedValue(ended);
+    vi.spyOn(ipc, "snapshot").mockResolvedValue(running);
+    vi.spyOn(ipc, "openConversation").mockResolvedValue(ended.conversation);
     const reloaded = new Application(ipc, frames);
     await reloaded.open();
     expect(reloaded.chat.isGenerating).toBe(true);

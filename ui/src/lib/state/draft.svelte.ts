@@ -14,8 +14,10 @@ export class Draft {
   #ipc: Ipc;
   #conversation: () => string;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #asked = 0;
+  /** What is typed and not yet kept. It names its conversation, because another one may be shown by then. */
+  #unsaved: { conversation: string; text: string } | null = null;
+  #saveTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(ipc: Ipc, conversation: () => string) {
     this.#ipc = ipc;
@@ -38,15 +40,30 @@ export class Draft {
   }
 
   write(text: string): void {
-    this.text = text;
-    this.#saveSoon();
-    clearTimeout(this.#timer);
-    this.#asked += 1;
-    if (text.length < SHORTEST_MEASURED) {
-      this.size = null;
-      return;
+    this.#unsaved = { conversation: this.#conversation(), text };
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = setTimeout(() => void this.save(), SAVE_AFTER_MILLISECONDS);
+    this.#show(text);
+  }
+
+  /** Shows what was kept of a conversation; what was typed in the one before is kept at once. */
+  open(text: string): void {
+    void this.save();
+    this.#show(text);
+  }
+
+  /** Keeps what was typed since the last time. */
+  async save(): Promise<void> {
+    clearTimeout(this.#saveTimer);
+    const unsaved = this.#unsaved;
+    if (unsaved === null) return;
+    this.#unsaved = null;
+    try {
+      await this.#ipc.setDraft(unsaved.conversation, unsaved.text);
+    } catch {
+      // What could not be kept is still in the composer, and the next change tries again.
+      this.#unsaved ??= unsaved;
     }
-    this.#timer = setTimeout(() => void this.measure(), MEASURE_AFTER_MILLISECONDS);
   }
 
   /** Asks for the size of the draft as it is now. An answer that came too late is dropped. */
@@ -69,18 +86,14 @@ export class Draft {
     this.write("");
   }
 
-  /** Shows what was kept of a conversation, and keeps nothing anew. */
-  open(text: string): void {
-    this.write(text);
-    clearTimeout(this.#saveTimer);
-  }
-
-  #saveSoon(): void {
-    clearTimeout(this.#saveTimer);
-    const conversation = this.#conversation();
-    this.#saveTimer = setTimeout(() => {
-      // What could not be kept is still in the composer, and the next change tries again.
-      this.#ipc.setDraft(conversation, this.text).catch(() => undefined);
-    }, SAVE_AFTER_MILLISECONDS);
+  #show(text: string): void {
+    this.text = text;
+    clearTimeout(this.#timer);
+    this.#asked += 1;
+    if (text.length < SHORTEST_MEASURED) {
+      this.size = null;
+      return;
+    }
+    this.#timer = setTimeout(() => void this.measure(), MEASURE_AFTER_MILLISECONDS);
   }
 }
