@@ -1,0 +1,139 @@
+import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
+import { tick } from "svelte";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import App from "../App.svelte";
+import type { ScenarioName } from "../lib/ipc/fakeScenarios";
+import { Application } from "../lib/state/application.svelte";
+import { HandDrivenFrames, HandDrivenIpc, started } from "../test/handDriven";
+
+afterEach(cleanup);
+
+async function open(scenario: ScenarioName) {
+  const ipc = new HandDrivenIpc(scenario);
+  const application = new Application(ipc, new HandDrivenFrames());
+  application.follow();
+  await application.open();
+  render(App, { props: { application } });
+  await tick();
+  return { ipc, application };
+}
+
+async function edit(): Promise<HTMLTextAreaElement> {
+  const [button] = screen.getAllByTestId("edit");
+  if (button) await fireEvent.click(button);
+  return screen.getByTestId<HTMLTextAreaElement>("edit-field");
+}
+
+describe("a message that is edited in place", () => {
+  test("has its text and the focus, and Enter sends the new version", async () => {
+    const { ipc } = await open("conversation");
+    const editing = vi.spyOn(ipc, "editMessage");
+    const field = await edit();
+    expect(field.value).toBe("My name is Ada.");
+    expect(document.activeElement).toBe(field);
+    await fireEvent.input(field, { target: { value: "My name is Eve." } });
+    await fireEvent.keyDown(field, { key: "Enter" });
+    expect(editing.mock.lastCall?.slice(1, 3)).toEqual(["q1", "My name is Eve."]);
+    await vi.waitFor(() => expect(screen.getByText("2 of 2")).toBeTruthy());
+    expect(screen.queryByTestId("edit-field")).toBeNull();
+  });
+
+  test("Esc leaves it as it was, stops nothing, and returns the focus", async () => {
+    const { ipc } = await open("conversation");
+    const editing = vi.spyOn(ipc, "editMessage");
+    const field = await edit();
+    await fireEvent.input(field, { target: { value: "My name is Eve." } });
+    await fireEvent.keyDown(field, { key: "Escape" });
+    await tick();
+    expect(screen.getByText("My name is Ada.", { selector: "p" })).toBeTruthy();
+    expect(editing).not.toHaveBeenCalled();
+    expect(ipc.stops).toBe(0);
+    await vi.waitFor(() =>
+      expect((document.activeElement as HTMLElement).dataset["testid"]).toBe("edit"),
+    );
+  });
+
+  test("nothing cannot be sent", async () => {
+    await open("conversation");
+    const field = await edit();
+    await fireEvent.input(field, { target: { value: " " } });
+    expect(screen.getByTestId<HTMLButtonElement>("send-edit").disabled).toBe(true);
+  });
+});
+
+describe("versions", () => {
+  test("say which one is shown, and the arrows ask for the others", async () => {
+    const { ipc } = await open("versions");
+    const selecting = vi.spyOn(ipc, "selectBranch");
+    expect(screen.getByText("2 of 2")).toBeTruthy();
+    expect(screen.getByText("2 of 3")).toBeTruthy();
+    const [ofQuestion, ofReply] = screen.getAllByTestId<HTMLButtonElement>("next-version");
+    expect(ofQuestion?.disabled).toBe(true);
+    if (ofReply) await fireEvent.click(ofReply);
+    expect(selecting.mock.lastCall?.[1]).toBe("r7");
+  });
+
+  test("a message with one version has no arrows", async () => {
+    await open("conversation");
+    expect(screen.queryByTestId("versions")).toBeNull();
+  });
+
+  test("while a reply is written neither versions nor messages can be changed", async () => {
+    const { ipc, application } = await open("versions");
+    void application.chat.say("hello");
+    ipc.emit(started());
+    await tick();
+    for (const button of screen.getAllByTestId<HTMLButtonElement>("edit")) {
+      expect(button.disabled).toBe(true);
+    }
+    for (const button of screen.getAllByTestId<HTMLButtonElement>("previous-version")) {
+      expect(button.disabled).toBe(true);
+    }
+  });
+});
+
+describe("what the model sees", () => {
+  test("a reset is taken back in its line", async () => {
+    await open("reset");
+    await fireEvent.click(screen.getByText("Undo"));
+    await vi.waitFor(() => expect(screen.queryByText(/Memory reset/u)).toBeNull());
+    expect(document.querySelectorAll(".forgotten")).toHaveLength(0);
+  });
+
+  test("a full window leaves its line", async () => {
+    await open("contextLine");
+    expect(screen.getByText("The model no longer sees anything above")).toBeTruthy();
+    expect(document.querySelectorAll(".forgotten")).toHaveLength(2);
+  });
+
+  test("the meter tells what is used and opens its details", async () => {
+    await open("contextLine");
+    const meter = await screen.findByTestId("context");
+    expect(meter.textContent).toMatch(/\d+ of 2,048 tokens used/u);
+    await fireEvent.click(meter);
+    expect(screen.getByText("Kept free for the reply")).toBeTruthy();
+    expect(screen.getByText(/what stands below the line/u)).toBeTruthy();
+  });
+
+  test("a long draft tells its tokens and how long reading it takes", async () => {
+    const { application } = await open("conversation");
+    await fireEvent.input(screen.getByTestId("composer"), { target: { value: "x".repeat(3200) } });
+    await application.chat.draft.measure();
+    await tick();
+    expect(screen.getByText(/800 tokens in this message · about 2\.0 s to read/u)).toBeTruthy();
+  });
+
+  test("an interrupted reply says so and goes on", async () => {
+    const { ipc } = await open("interrupted");
+    expect(screen.getByText("Hearth was closed before the reply had ended")).toBeTruthy();
+    await fireEvent.click(screen.getByText("Continue"));
+    expect(ipc.calls).toEqual(["continue"]);
+  });
+});
+
+test("earlier messages come by their button, and the end stays the end", async () => {
+  await open("thousands");
+  const before = screen.getAllByTestId("question").length;
+  await fireEvent.click(screen.getByTestId("load-earlier"));
+  await vi.waitFor(() => expect(screen.getAllByTestId("question").length).toBe(2 * before));
+});
