@@ -40,7 +40,34 @@ export type Hook =
   | "menu"
   | "about"
   | "link-dialog"
-  | "title";
+  | "title"
+  | "sidebar"
+  | "show-sidebar"
+  | "hide-sidebar"
+  | "new-conversation"
+  | "private-conversation"
+  | "private"
+  | "search"
+  | "search-hit"
+  | "conversation"
+  | "conversation-menu"
+  | "rename"
+  | "rename-title"
+  | "pin"
+  | "duplicate"
+  | "delete"
+  | "toast"
+  | "toast-action"
+  | "edit"
+  | "edit-field"
+  | "versions"
+  | "previous-version"
+  | "next-version"
+  | "undo-reset"
+  | "context"
+  | "open-system-prompt"
+  | "system-prompt"
+  | "save-system-prompt";
 
 export type Options = {
   /** Environment of the window, on top of what isolates it. */
@@ -236,6 +263,48 @@ export class HearthWindow {
   /** Presses a key together with Control. */
   async command(key: string): Promise<void> {
     await this.driver.actions().keyDown(Key.CONTROL).sendKeys(key).keyUp(Key.CONTROL).perform();
+  }
+
+  /** Presses a key together with Control and Shift. */
+  async shiftCommand(key: string): Promise<void> {
+    const actions = this.driver.actions().keyDown(Key.CONTROL).keyDown(Key.SHIFT);
+    await actions.sendKeys(key).keyUp(Key.SHIFT).keyUp(Key.CONTROL).perform();
+  }
+
+  /** The titles in the list of conversations, from the top. */
+  async titles(): Promise<string[]> {
+    return this.texts("conversation");
+  }
+
+  /** Waits until the list of conversations has these titles. */
+  async titlesBecome(titles: string[]): Promise<void> {
+    await this.until(`the list is ${titles.join(", ")}`, async () => {
+      return JSON.stringify(await this.titles()) === JSON.stringify(titles);
+    });
+  }
+
+  /** Opens the conversation with this title. */
+  async openConversation(title: string): Promise<void> {
+    await (await this.row(title)).findElement(By.css("[data-conversation]")).click();
+    await this.until(`"${title}" is shown`, async () => {
+      const row = await this.row(title);
+      return (await row.findElements(By.css("[aria-current]"))).length === 1;
+    });
+  }
+
+  /** Chooses from the menu of the conversation with this title. */
+  async chooseFor(title: string, item: Hook): Promise<void> {
+    const row = await this.row(title);
+    await row.findElement(By.css('[data-testid="conversation-menu"]')).click();
+    await (await this.find(item)).click();
+  }
+
+  private async row(title: string): Promise<WebElement> {
+    return this.until(`"${title}" is listed`, async () => {
+      const rows = await this.all("conversation");
+      for (const row of rows) if ((await this.textOf(row)) === title) return row;
+      return undefined;
+    });
   }
 
   /** Runs a function in the page. */
