@@ -263,6 +263,11 @@ export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: F
 /**  Hearth ended before the reply did. What was saved of it until then is kept, and it can go on. */
 { type: "interrupted" } | { type: "failed"; error: IpcError };
 
+/**  Why a prompt was not reused further. */
+export type ReuseLimit = { type: "nothingKept" } | 
+/**  What was kept goes on otherwise from this token of the prompt on. */
+{ type: "differsAt"; token: number } | { type: "evicted" } | { type: "blockDamaged" } | { type: "otherModel" };
+
 /**  A place where the words that were searched for stand. */
 export type SearchHit = {
 	conversation: string,
@@ -297,7 +302,12 @@ export type SnippetPart = {
 /**  The work that a reply took. */
 export type Usage = {
 	promptTokens: number,
+	/**  Those that were read before. */
 	reusedTokens: number,
+	/**  Of the reused ones, those that came from the disk. */
+	restoredTokens: number,
+	/**  Why not more were reused, where any was read. */
+	reuseLimit: ReuseLimit | null,
 	newTokens: number,
 	prefillSeconds: number,
 	decodeSeconds: number,

@@ -44,6 +44,8 @@ const NOON = "2026-03-14T12:00:00Z";
 export const usage: Usage = {
   promptTokens: 1235,
   reusedTokens: 1204,
+  restoredTokens: 0,
+  reuseLimit: null,
   newTokens: 186,
   prefillSeconds: 0.18,
   decodeSeconds: 2.51,
