@@ -21,5 +21,7 @@ export default defineConfig({
     include: ["src/**/*.test.ts"],
     setupFiles: ["src/test/setup.ts"],
     restoreMocks: true,
+    // A busy machine is slow, not wrong; what hangs ends all the same.
+    testTimeout: 60_000,
   },
 });
