@@ -2,6 +2,7 @@ import { cleanup, fireEvent, render, screen } from "@testing-library/svelte";
 import { tick } from "svelte";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import App from "../App.svelte";
+import { AppError } from "../lib/ipc/errors";
 import type { ScenarioName } from "../lib/ipc/fakeScenarios";
 import { Application } from "../lib/state/application.svelte";
 import { HandDrivenFrames, HandDrivenIpc, started } from "../test/handDriven";
@@ -53,6 +54,19 @@ describe("a message that is edited in place", () => {
     );
   });
 
+  test("what could not be sent is still in its field, and the error says why", async () => {
+    const { ipc } = await open("conversation");
+    const error = new AppError({ code: "diskFull", message: "no space left on `/data`" });
+    vi.spyOn(ipc, "editMessage").mockRejectedValue(error);
+    const field = await edit();
+    await fireEvent.input(field, { target: { value: "My long and careful text." } });
+    await fireEvent.keyDown(field, { key: "Enter" });
+    expect((await screen.findByTestId("error")).dataset["code"]).toBe("diskFull");
+    expect(screen.getByTestId<HTMLTextAreaElement>("edit-field").value).toBe(
+      "My long and careful text.",
+    );
+  });
+
   test("nothing cannot be sent", async () => {
     await open("conversation");
     const field = await edit();
@@ -71,6 +85,21 @@ describe("versions", () => {
     expect(ofQuestion?.disabled).toBe(true);
     if (ofReply) await fireEvent.click(ofReply);
     expect(selecting.mock.lastCall?.[1]).toBe("r7");
+  });
+
+  test("the focus stays on the arrows, whose version is another", async () => {
+    await open("conversation");
+    const field = await edit();
+    await fireEvent.input(field, { target: { value: "My name is Eve." } });
+    await fireEvent.keyDown(field, { key: "Enter" });
+    const arrow = await screen.findByTestId("previous-version");
+    await vi.waitFor(() => expect((arrow as HTMLButtonElement).disabled).toBe(false));
+    arrow.focus();
+    await fireEvent.click(arrow);
+    expect(await screen.findByText("1 of 2")).toBeTruthy();
+    await vi.waitFor(() =>
+      expect((document.activeElement as HTMLElement).dataset["testid"]).toBe("next-version"),
+    );
   });
 
   test("a message with one version has no arrows", async () => {
