@@ -37,8 +37,10 @@ fn what_is_visible_after_a_kill_is_whole_and_right() {
     let place = Place::new();
     let whole: u64 = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let program = std::env::current_exe().expect("this program");
-    let (mut installed, mut interrupted) = (0, 0);
-    for kill in 0..kills {
+    let (mut installed, mut interrupted, mut kill) = (0, 0, 0);
+    // On a fast machine many a program ends before it is killed: there, more are started.
+    while kill < kills || interrupted <= kills / 4 && kill < 8 * kills {
+        kill += 1;
         let mut child = Command::new(&program)
             .args(["--exact", "the_program_that_is_killed", "--nocapture"])
             .env(HUB, place.server.endpoint())
@@ -62,7 +64,7 @@ fn what_is_visible_after_a_kill_is_whole_and_right() {
             installed += 1;
         }
     }
-    assert!(interrupted > kills / 4, "{interrupted} of {kills} kills met a program at work");
+    assert!(interrupted > kills / 4, "{interrupted} of {kill} kills met a program at work");
     assert!(installed > 0, "some downloads were finished in spite of {kills} kills");
     online(place.fetch()).expect("after all of it a download works");
     place.assert_installed();

@@ -336,11 +336,14 @@ fn the_application_goes_on_after_a_restart_where_it_was() {
         let options =
             || ReplyOptions { max_tokens: Some(8), temperature: Some(0.0), ..ReplyOptions::default() };
         let mut replies = Vec::new();
-        for _ in 0..2 {
+        for run in 0..2 {
             let backend = Backend::open(directories.clone());
-            let conversation = backend.history().begin(false).expect("begun");
-            let reply = backend.chat().send(conversation, message.clone(), options(), |_| {}).await;
-            replies.push(reply.expect("sent"));
+            let (chat, conversation) = (backend.chat(), backend.chat().current());
+            let reply = match run {
+                0 => chat.send(conversation, message.clone(), options(), |_| {}).await,
+                _ => chat.retry(conversation, options(), |_| {}).await,
+            };
+            replies.push(reply.expect("answered"));
             backend.close(SAVING).await.expect("closed");
         }
         let usage = replies[1].usage.expect("counted").usage;
