@@ -42,11 +42,11 @@ SKILLS = [
 # Skills that need many examples come in runs as well, which are cheap: their turns are short.
 RUNS = [
     (sum_turn, 6),
-    (spell_turn, 6),
+    (spell_turn, 8),
     (repeat_turn, 3),
     (count_turn, 2),
-    (calendar_turn, 2),
-    (markdown_turn, 3),
+    (calendar_turn, 3),
+    (markdown_turn, 4),
     (small_turn, 1),
 ]
 # Kinds whose reply is known from its first words: the rest of a fixed text teaches nothing that was not learned long ago.
@@ -101,11 +101,11 @@ def memory_turn(rng, split, memory, roll):
     """The next turn of a conversation with told facts, or None for other talk."""
     if len(memory.facts) < 5 and roll < (0.5 if not memory.facts else 0.2):
         return memory.tell(rng, split)
-    if memory.facts and roll < 0.47:
+    if memory.facts and roll < 0.44:
         return memory.query(rng, split)
-    if memory.facts and roll < 0.57:
+    if memory.facts and roll < 0.53:
         return memory.correct(rng, split)
-    if roll < 0.73:
+    if roll < 0.76:
         return memory.unknown(rng, split)
     memory.last = None  # "No, I meant ..." refers to what was just said, and to nothing after other talk
     return None
@@ -132,9 +132,9 @@ def conversation(rng, split, limit):
 def dialogue(rng, split="train", limit=1100):
     """One dialogue of at most about `limit` characters."""
     roll = rng.random()
-    if roll < 0.62:
+    if roll < 0.50:
         return one_question(rng, split)
-    if roll < 0.70:
+    if roll < 0.61:
         return run_of_one_skill(rng, split, limit)
     return conversation(rng, split, limit)
 
