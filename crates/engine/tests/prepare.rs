@@ -555,10 +555,10 @@ fn every_form_of_a_real_model_is_prepared_or_says_why_not_and_runs() {
 /// Whether two values are the same, numbers but for the last bit, which the parser may read otherwise.
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => {
-            let (one, other) = (one.as_f64().unwrap(), other.as_f64().unwrap());
-            (one - other).abs() <= f64::EPSILON * one.abs()
-        }
+        (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => one
+            .as_f64()
+            .zip(other.as_f64())
+            .is_some_and(|(one, other)| (one - other).abs() <= f64::EPSILON * one.abs()),
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
         }
