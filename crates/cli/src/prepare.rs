@@ -71,6 +71,7 @@ pub(crate) fn print(prepared: &Prepared, printer: &mut Printer) {
         return printer.json_line(&json!({
             "type": "prepared",
             "run": prepared.run,
+            "whole": prepared.whole,
             "measurement": measurement,
             "self_test": prepared.self_test,
             "seconds": prepared.seconds,
@@ -120,6 +121,9 @@ pub(crate) fn lines(prepared: &Prepared) -> Vec<String> {
             }
         })
         .collect();
+    if let Some(whole) = &prepared.whole {
+        lines.push(format!("{:WIDTH$}{whole}", "all together"));
+    }
     if let Some(measurement) = &prepared.measurement {
         let (original, rewritten) = (measurement.original, measurement.rewritten);
         let speedup = measurement.speedup();

@@ -210,7 +210,7 @@ impl ModelConfig {
         self.model_type = self.model_type.take().or(model.string("type")?);
         self.limit_context(model.length("context_length", LONGEST_CONTEXT)?);
         if let Some(decoder) = model.object("decoder")? {
-            self.genai_graph = decoder.file_name("filename")?;
+            self.genai_graph = decoder.graph_name("filename")?;
             self.layers = self.layers.or(decoder.count("num_hidden_layers", MOST_LAYERS)?);
             self.attention_heads = self.attention_heads.or(decoder.count("num_attention_heads", MOST_HEADS)?);
             self.key_value_heads = self.key_value_heads.or(decoder.count("num_key_value_heads", MOST_HEADS)?);

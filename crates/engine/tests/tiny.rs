@@ -6,7 +6,7 @@ use std::path::Path;
 
 use engine::onnx::OnnxDecoder;
 use engine::{KvBackend, Sampling, Session, TokenId};
-use support::onnx::{continue_with, difference, feed, greedy, load};
+use support::onnx::{continue_with, difference, feed, greedy, load, load_graph};
 use support::{Folder, open, tiny};
 
 /// What `config.json` of the model says.
@@ -31,6 +31,17 @@ fn size(folder: &Path) -> u64 {
 #[test]
 fn the_tiny_model_is_small_enough_to_keep() {
     assert!(size(&tiny()) < 200_000, "{} bytes", size(&tiny()));
+}
+
+/// What is checked is what is run: a name cannot make ONNX Runtime read another format in the file.
+#[test]
+fn a_graph_is_read_as_onnx_whatever_it_is_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = folder.path().join("model.ort");
+    std::fs::copy(tiny().join("model.onnx"), &other).expect("copied");
+    let prompt = prompt("count to 7");
+    let expected = greedy(&mut decoder(None), &prompt, 20);
+    assert_eq!(greedy(&mut load_graph(&other, None, CONTEXT), &prompt, 20), expected);
 }
 
 #[test]

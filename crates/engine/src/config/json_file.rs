@@ -199,6 +199,14 @@ impl JsonFile {
         if plain { Ok(Some(text)) } else { Err(self.wrong(name, "the name of a file in this folder")) }
     }
 
+    /// The plain name of an ONNX graph. Other endings are names of other formats to ONNX Runtime.
+    pub(crate) fn graph_name(&self, name: &str) -> Result<Option<String>> {
+        match self.file_name(name)? {
+            Some(text) if !text.ends_with(".onnx") => Err(self.wrong(name, "the name of an `.onnx` file")),
+            plain => Ok(plain),
+        }
+    }
+
     /// Chat templates: one text, or a list of `{name, template}`.
     pub(crate) fn templates(&self, name: &str) -> Result<Vec<NamedTemplate>> {
         let wrong = || self.wrong(name, "a template or a list of named templates");

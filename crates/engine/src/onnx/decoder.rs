@@ -362,6 +362,8 @@ fn open_session(
 
 pub(super) fn session_builder(runtime: &Runtime, threads: usize) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
+        // Else a file's name would decide how it is read, and the check reads ONNX and nothing else.
+        .with_config_entry("session.load_model_format", "ONNX")?
         // The default policy registers CoreML on macOS whatever the graph.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_intra_threads(threads)?

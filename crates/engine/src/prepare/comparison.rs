@@ -34,6 +34,7 @@ pub(super) struct Schedule {
 }
 
 /// The logits after each pass of a schedule.
+#[derive(Clone)]
 pub(super) struct Outputs {
     rows: Vec<Vec<f32>>,
     /// How far the graph is from itself when it reads the same tokens in other chunks: kernels for one row
@@ -120,7 +121,9 @@ impl Schedule {
             .map(|(slow, row)| difference(row, slow))
             .fold(0.0, f64::max);
         rows.extend(rewound);
-        if let Some(position) = rows.iter().position(|row| !row.iter().all(|logit| logit.is_finite())) {
+        let all = rows.iter().chain(&slow);
+        if let Some(position) = all.map(|row| row.iter().all(|logit| logit.is_finite())).position(|all| !all)
+        {
             return Err(Error::LogitsNotFinite { position });
         }
         Ok(Some(Outputs { rows, own_difference }))
@@ -151,7 +154,7 @@ fn feed<D: Decoder>(
     Ok(Some(rows))
 }
 
-/// Compares a candidate with the graph that it would replace.
+/// Compares a candidate with the graph that it would replace. Rows of another length are as far apart as can be.
 pub(super) fn compare(reference: &Outputs, candidate: &Outputs, numbers: Numbers) -> Comparison {
     let limit = match numbers {
         Numbers::Same => SAME.max(reference.own_difference.min(MOST_OWN)),
@@ -160,6 +163,10 @@ pub(super) fn compare(reference: &Outputs, candidate: &Outputs, numbers: Numbers
     let mut comparison =
         Comparison { steps: reference.rows.len(), max_difference: 0.0, limit, same_choices: 0, near_ties: 0 };
     for (row, other) in reference.rows.iter().zip(&candidate.rows) {
+        if row.len() != other.len() {
+            comparison.max_difference = f64::MAX;
+            continue;
+        }
         comparison.max_difference = comparison.max_difference.max(difference(row, other));
         let (best, chosen) = (best(row), best(other));
         let is_near = f64::from(row[best] - row[chosen]) <= NEAR_TIE * range(row);

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const UNFINISHED: &str = ".hearth-prepare-";
 const LOCK: &str = ".hearth-prepare-lock";
 const RECORD: &str = "prepared.json";
+/// How often a lock is tried whose file was removed in the moment before.
+const ATTEMPTS: usize = 5;
 
 /// The files that belong to one graph, all in its folder: what the original refers to is found there.
 pub(super) struct Names {
@@ -44,11 +46,14 @@ impl Names {
             .map(|extension| file_name(&self.original.with_extension(extension)))
     }
 
-    /// A name for a file of weights that no finished preparation uses.
+    /// A name for a file of weights that no finished preparation uses, or else that has no file.
     pub(super) fn free_data(&self) -> String {
-        let used = record::data_of(self);
         let [one, other] = self.data();
-        if used.contains(&one) { other } else { one }
+        let is_taken = match record::data_of(self) {
+            Some(used) => used.contains(&one),
+            None => self.beside(&one).exists(),
+        };
+        if is_taken { other } else { one }
     }
 
     /// A file beside the original.
@@ -71,20 +76,25 @@ impl Names {
     pub(super) fn lock(&self) -> Result<Lock<'_>> {
         let failed = |source| Error::FolderUnwritable { path: self.folder().to_path_buf(), source };
         let path = self.beside(LOCK);
-        let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let folder = self.folder().display();
-                let reason =
-                    format!("the model in `{folder}` is being prepared by another process; wait for it");
-                return Err(Error::Invalid { reason });
+        for _ in 0..ATTEMPTS {
+            let file =
+                File::options().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
+            match file.try_lock() {
+                // Whoever held it before removed its file: this one may have no name any more, and the next
+                // process would lock another.
+                Ok(()) if !is_still_at(&file, &path) => {}
+                Ok(()) => {
+                    let lock = Lock { names: self, _file: file };
+                    self.sweep(false);
+                    return Ok(lock);
+                }
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let lock = Lock { names: self, _file: file };
-        self.sweep(false);
-        Ok(lock)
+        let folder = self.folder().display();
+        let reason = format!("the model in `{folder}` is being prepared by another process; wait for it");
+        Err(Error::Invalid { reason })
     }
 
     /// Removes what a killed preparation left behind, if there is anything and nobody is at it.
@@ -102,7 +112,8 @@ impl Names {
         let is_unfinished = move |name: &str| {
             // A file of weights that is being written has a name that goes on.
             let is_data = data.iter().any(|data| name.strip_prefix(data.as_str()).is_some_and(is_part));
-            name.starts_with(UNFINISHED) || is_data && !used.iter().any(|used| used == name)
+            let is_unused = used.as_ref().is_some_and(|used| !used.iter().any(|used| used == name));
+            name.starts_with(UNFINISHED) || is_data && is_unused
         };
         entries
             .filter(move |entry| is_unfinished(&entry.file_name().to_string_lossy()))
@@ -116,20 +127,23 @@ impl Names {
         }
     }
 
-    /// Puts a candidate in the place of the prepared graph.
+    /// Puts a candidate in the place of the prepared graph. All that may fail is done before, and the old
+    /// record goes first: a graph that none describes is not used.
     ///
     /// # Errors
     /// [`Error::FileUnwritable`].
     pub(super) fn put_in_place(&self, candidate: Candidate) -> Result<PreparedGraph> {
         let path = self.prepared();
         let failed = |source| Error::FileUnwritable { path: path.clone(), source };
-        fs::rename(&candidate.0, &path).map_err(failed)?;
-        let sha256 = sha256(&path).map_err(failed)?;
+        let sha256 = sha256(&candidate.0).map_err(failed)?;
         let own = self.data();
-        let report = preflight::check(&path, &Limits::default())?;
+        let report = preflight::check(&candidate.0, &Limits::default())?;
         let data = report.files.iter().filter(|file| own.contains(file));
         let data = data.map(|file| stamp(&self.beside(file))).collect::<std::io::Result<_>>();
-        Ok(PreparedGraph { file: file_name(&path), sha256, data: data.map_err(failed)? })
+        let data = data.map_err(failed)?;
+        remove_file(&self.record())?;
+        fs::rename(&candidate.0, &path).map_err(failed)?;
+        Ok(PreparedGraph { file: file_name(&path), sha256, data })
     }
 
     /// Removes the result of an earlier preparation. The record goes first: it never names what is not there.
@@ -137,15 +151,8 @@ impl Names {
     /// # Errors
     /// [`Error::FileUnwritable`].
     pub(super) fn remove_prepared(&self) -> Result<()> {
-        for path in [self.record(), self.prepared()] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Error::FileUnwritable { path, source: error });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_file(&self.record())?;
+        remove_file(&self.prepared())
     }
 
     /// Writes the record, whole or not at all.
@@ -193,6 +200,36 @@ impl Drop for Candidate {
     fn drop(&mut self) {
         remove(&self.0);
     }
+}
+
+/// Removes a file that may be gone already.
+///
+/// # Errors
+/// [`Error::FileUnwritable`].
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::FileUnwritable { path: path.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the name still stands for the open file.
+#[cfg(unix)]
+fn is_still_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let name_of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => name_of(open) == name_of(named),
+        _ => false,
+    }
+}
+
+/// Here a name that was removed is gone once nobody has its file open.
+#[cfg(not(unix))]
+fn is_still_at(_file: &File, path: &Path) -> bool {
+    path.exists()
 }
 
 fn remove(path: &Path) {

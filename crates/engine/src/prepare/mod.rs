@@ -3,7 +3,8 @@
 //! The passes of `graph` make candidates, one after the other, each on what was accepted before it. A
 //! candidate is written beside the original under a hidden name, goes through the same preflight, is loaded
 //! alone, and its logits are compared with those of the graph that it would replace: in chunks, in single
-//! steps, and after a rewind. What is left at the end is used only if it is faster here than the original.
+//! steps, and after a rewind. What is left at the end is used only if its logits are near enough to those of
+//! the original, however many passes had a share in the distance, and if it is faster here.
 //! `prepared.json` says what came of it and for which machine; the original stays as it is.
 //!
 //! - [`passes`] is the list; `comparison` and `speed` are the two judges; `files` knows the names, the lock
@@ -33,7 +34,7 @@ use crate::onnx::{OnnxDecoder, OnnxOptions, Runtime, SelfTestErrors};
 use crate::{Cancel, Error, Failure, LoadOptions, ModelConfig, Result};
 use comparison::Schedule;
 use files::{Candidate, Names};
-use passes::{Change, Facts, Pass};
+use passes::{Change, Facts, Numbers, Pass};
 
 /// A prepared graph must make a short turn at least this many times as fast as the original: less would be
 /// lost in the noise of the measurement.
@@ -205,7 +206,7 @@ impl Work<'_> {
             }
             Err(error) => return Err(error),
         };
-        let mut accepted = Accepted { graph: source, candidate: None, outputs };
+        let mut accepted = Accepted { graph: source, candidate: None, outputs: outputs.clone() };
         let mut results = Vec::new();
         for (index, pass) in self.passes.iter().enumerate() {
             tell(PrepareStep::Trying { pass: pass.name.to_owned() });
@@ -215,21 +216,35 @@ impl Work<'_> {
             tracing::info!(pass = pass.name, did = result.did, verdict = %result.verdict, "tried a pass");
             results.push(result);
         }
-        let (run, measurement) = match accepted.candidate {
-            None => {
-                self.names.remove_prepared()?;
-                (GraphToRun::Original { reason: "no pass improved it".to_owned() }, None)
-            }
-            Some(candidate) => {
-                let memory = speed::Room { needed: report.weights, free: self.options.memory };
-                let load = |path: &Path| OnnxDecoder::load(self.runtime, path, &self.onnx);
-                let told = &mut || tell(PrepareStep::Measuring);
-                let measured = speed::measure([original, candidate.path()], load, memory, self.cancel, told)?;
-                let Some(measurement) = measured else { return Ok(None) };
-                (self.decide(candidate, &measurement)?, Some(measurement))
-            }
+        let without_passes = |run| Prepared::without_passes(key, run, self_test);
+        let Some(candidate) = accepted.candidate else {
+            self.names.remove_prepared()?;
+            let run = GraphToRun::Original { reason: "no pass improved it".to_owned() };
+            return Ok(Some(Prepared { passes: results, ..without_passes(run) }));
         };
-        Ok(Some(Prepared { passes: results, measurement, ..Prepared::without_passes(key, run, self_test) }))
+        let whole = comparison::compare(&outputs, &accepted.outputs, self.numbers_of(&results));
+        if !whole.is_passed() {
+            self.names.remove_prepared()?;
+            let reason = format!("the rewrites are right one by one and not together: {whole}");
+            let run = GraphToRun::Original { reason };
+            return Ok(Some(Prepared { passes: results, whole: Some(whole), ..without_passes(run) }));
+        }
+        let memory = speed::Room { needed: report.weights, free: self.options.memory };
+        let load = |path: &Path| OnnxDecoder::load(self.runtime, path, &self.onnx);
+        let told = &mut || tell(PrepareStep::Measuring);
+        let measured = speed::measure([original, candidate.path()], load, memory, self.cancel, told)?;
+        let Some(measurement) = measured else { return Ok(None) };
+        let run = self.decide(candidate, &measurement)?;
+        let measurement = Some(measurement);
+        Ok(Some(Prepared { passes: results, whole: Some(whole), measurement, ..without_passes(run) }))
+    }
+
+    /// What the accepted passes may have done to the numbers, all together.
+    fn numbers_of(&self, results: &[PassResult]) -> Numbers {
+        let accepted = self.passes.iter().zip(results);
+        let mut accepted = accepted.filter(|(_, result)| matches!(result.verdict, Verdict::Accepted(_)));
+        let is_rounded = accepted.any(|(pass, _)| matches!(pass.numbers, Numbers::Rounded));
+        if is_rounded { Numbers::Rounded } else { Numbers::Same }
     }
 
     /// Tries one pass on the graph accepted last, which it replaces if it holds.
@@ -256,7 +271,8 @@ impl Work<'_> {
         let candidate = self.names.candidate(index);
         match graph.write(candidate.path(), Weights::Refer) {
             Ok(()) => {}
-            Err(graph::Error::File { path, source, .. }) => {
+            // Reading is of the original's weights, writing of the candidate.
+            Err(graph::Error::File { doing: "write", path, source }) => {
                 return Err(Error::FileUnwritable { path, source });
             }
             Err(error) => return Ok(result(did, Verdict::Failed(error.to_string()))),
@@ -283,8 +299,8 @@ impl Work<'_> {
     /// Puts the candidate in place if it is fast enough.
     fn decide(&self, candidate: Candidate, measurement: &Measurement) -> Result<GraphToRun> {
         let (speedup, least) = (measurement.speedup(), self.options.least_speedup);
-        self.names.remove_prepared()?;
         if speedup < least {
+            self.names.remove_prepared()?;
             let reason = format!(
                 "the rewritten graph is {speedup:.2} times as fast on this machine, and {least:.2} is asked for"
             );

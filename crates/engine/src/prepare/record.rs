@@ -14,7 +14,7 @@ use crate::onnx::{Runtime, SelfTestErrors};
 use crate::{Error, Result};
 
 /// The version of the record itself.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// No record is longer.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -27,6 +27,8 @@ pub struct Prepared {
     pub key: Key,
     pub passes: Vec<PassResult>,
     pub run: GraphToRun,
+    /// How the result of all accepted passes compares with the original; `None` where none was accepted.
+    pub whole: Option<Comparison>,
     /// `None` where there was nothing to measure.
     pub measurement: Option<Measurement>,
     pub self_test: SelfTestErrors,
@@ -141,7 +143,16 @@ pub struct PreparedGraph {
 impl Prepared {
     /// A record of a preparation that tried no pass.
     pub(super) fn without_passes(key: Key, run: GraphToRun, self_test: SelfTestErrors) -> Self {
-        Self { format: FORMAT, key, passes: Vec::new(), run, measurement: None, self_test, seconds: 0.0 }
+        Self {
+            format: FORMAT,
+            key,
+            passes: Vec::new(),
+            run,
+            whole: None,
+            measurement: None,
+            self_test,
+            seconds: 0.0,
+        }
     }
 }
 
@@ -251,11 +262,13 @@ fn read(names: &Names) -> Result<Prepared, WhyOriginal> {
     }
 }
 
-/// The files of weights that the graph of a record has of its own, whether the record holds or not.
-pub(super) fn data_of(names: &Names) -> Vec<String> {
+/// The files of weights that the graph of a record has of its own, whether the record holds or not; `None`
+/// where a record cannot be read, and so any file may be in use.
+pub(super) fn data_of(names: &Names) -> Option<Vec<String>> {
     match read(names).map(|prepared| prepared.run) {
-        Ok(GraphToRun::Prepared(graph)) => graph.data.into_iter().map(|file| file.name).collect(),
-        _ => Vec::new(),
+        Ok(GraphToRun::Prepared(graph)) => Some(graph.data.into_iter().map(|file| file.name).collect()),
+        Ok(GraphToRun::Original { .. }) | Err(WhyOriginal::NotPrepared) => Some(Vec::new()),
+        Err(_) => None,
     }
 }
 
@@ -281,7 +294,9 @@ fn is_same(names: &Names, file: &FileStamp) -> bool {
 }
 
 fn config_sha256(folder: &Path) -> String {
-    sha256_of_those(&["config.json", "genai_config.json"].map(|name| folder.join(name)))
+    // The tokenizer's may give the context, and with it the length of the tables that a pass makes.
+    let names = ["config.json", "genai_config.json", "tokenizer_config.json"];
+    sha256_of_those(&names.map(|name| folder.join(name)))
 }
 
 fn versions(passes: &[Pass]) -> Vec<PassVersion> {
