@@ -9,9 +9,13 @@ pub struct Limits {
     pub description_bytes: u64,
     /// Messages inside messages.
     pub depth: usize,
+    /// Messages in all.
     pub messages: usize,
+    /// Nodes, those of subgraphs and functions too, and as many where functions are put in place.
     pub nodes: usize,
+    /// Attributes of all nodes.
     pub attributes: usize,
+    /// Tensors, wherever they stand.
     pub tensors: usize,
     /// Entries of lists: names, dimensions, numbers.
     pub entries: usize,
@@ -21,6 +25,8 @@ pub struct Limits {
     pub value_bytes: u64,
     /// Bytes that a runtime may compute from constants at load, beyond twice the weights.
     pub folded_bytes: u64,
+    /// Bytes of weights that a runtime may pack for kernels at load, beyond four times the weights.
+    pub packed_bytes: u64,
 }
 
 impl Default for Limits {
@@ -37,6 +43,7 @@ impl Default for Limits {
             text_bytes: 256 << 10,
             value_bytes: 4 << 30,
             folded_bytes: 256 << 20,
+            packed_bytes: 1 << 30,
         }
     }
 }

@@ -63,10 +63,15 @@ impl Description {
 /// What the walk has met so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Messages of every kind.
     pub messages: usize,
+    /// Nodes, those of subgraphs and functions too.
     pub nodes: usize,
+    /// Attributes of all nodes.
     pub attributes: usize,
+    /// Tensors, wherever they stand.
     pub tensors: usize,
+    /// Entries of lists: names, dimensions, numbers.
     pub entries: usize,
     /// Bytes of the description.
     pub description: u64,

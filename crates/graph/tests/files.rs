@@ -15,7 +15,7 @@ use support::{
 };
 
 /// The places where a tensor may hide.
-const PLACES: [&str; 9] = [
+const PLACES: [&str; 13] = [
     "initializer",
     "constant",
     "list of tensors",
@@ -23,9 +23,36 @@ const PLACES: [&str; 9] = [
     "sparse indices",
     "sparse attribute",
     "branch",
+    "loop",
+    "scan",
     "function",
+    "branch of a function",
+    "value that a function has of itself",
     "training",
 ];
+
+/// A node `If` with the initializer `w` in both of its branches.
+fn choice(w: TensorProto) -> NodeProto {
+    let mut branch = graph_of(vec![node("Identity", &["w"], &["inner"])], vec![w]);
+    branch.input.clear();
+    let branches = with(node("If", &["condition"], &["y"]), subgraph("then_branch", branch.clone()));
+    with(branches, subgraph("else_branch", branch))
+}
+
+/// Gives `model` a function of these nodes, which read `given` and make `made`, and a call of it.
+fn call(model: &mut ModelProto, nodes: Vec<NodeProto>, held: Vec<AttributeProto>) {
+    model.functions = vec![FunctionProto {
+        name: text("F"),
+        domain: text("local"),
+        input: vec!["given".to_owned()],
+        output: vec!["made".to_owned()],
+        attribute_proto: held,
+        node: nodes,
+        ..Default::default()
+    }];
+    let call = NodeProto { domain: text("local"), ..node("F", &["x"], &["c"]) };
+    model.graph.as_mut().expect("it has a graph").node = vec![call, node("Add", &["x", "c"], &["y"])];
+}
 
 /// A model that has `tensor` at `place`.
 fn hidden(place: &str, tensor: TensorProto) -> ModelProto {
@@ -65,23 +92,32 @@ fn hidden(place: &str, tensor: TensorProto) -> ModelProto {
             });
         }
         "branch" => {
-            let mut branch = graph_of(vec![node("Identity", &["w"], &["inner"])], vec![named]);
-            branch.input.clear();
-            let branches = node("If", &["condition"], &["y"]);
-            let branches = with(branches, subgraph("then_branch", branch.clone()));
             graph.input.push(value("condition", data_type::BOOL, &[]));
-            graph.node = vec![with(branches, subgraph("else_branch", branch))];
+            graph.node = vec![choice(named)];
         }
-        "function" => {
-            whole_model.functions = vec![FunctionProto {
-                name: text("F"),
-                domain: text("local"),
-                output: vec!["made".to_owned()],
-                node: vec![constant("made", tensor)],
-                ..Default::default()
-            }];
-            let call = NodeProto { domain: text("local"), ..node("F", &[], &["c"]) };
-            whole_model.graph.as_mut().expect("it has a graph").node = vec![call, add("c")];
+        "loop" | "scan" => {
+            let is_loop = place == "loop";
+            let mut body = graph_of(vec![node("Identity", &["w"], &["inner"])], vec![named]);
+            body.input.clear();
+            if is_loop {
+                let state = [("step", data_type::INT64), ("before", data_type::BOOL)];
+                body.input = state.map(|(name, element)| value(name, element, &[])).to_vec();
+                body.node.push(node("Identity", &["before"], &["after"]));
+                body.output.insert(0, value("after", data_type::BOOL, &[]));
+            }
+            graph.input.push(value("steps", data_type::INT64, &[]));
+            let (operator, inputs): (_, &[&str]) = if is_loop { ("Loop", &["steps"]) } else { ("Scan", &[]) };
+            graph.node = vec![with(node(operator, inputs, &["y"]), subgraph("body", body))];
+        }
+        "function" => call(&mut whole_model, vec![constant("made", tensor)], vec![]),
+        "branch of a function" => {
+            let mut choice = choice(named);
+            choice.output = vec!["made".to_owned()];
+            call(&mut whole_model, vec![node("IsNaN", &["given"], &["condition"]), choice], vec![]);
+        }
+        "value that a function has of itself" => {
+            let held = support::tensor("held", tensor);
+            call(&mut whole_model, vec![node("Neg", &["given"], &["made"])], vec![held]);
         }
         "training" => {
             let initialization = Some(graph_of(vec![node("Identity", &["w"], &["v"])], vec![named]));

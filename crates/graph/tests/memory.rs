@@ -10,14 +10,7 @@ use graph::preflight;
 use graph::proto::{TensorProto, data_type};
 use graph::{Graph, Limits, Weights};
 use prost::Message;
-use support::{graph_of, model, node, text, zeros};
-
-/// The most memory that this process ever had, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
-}
+use support::{graph_of, model, node, peak, text, zeros};
 
 /// A field of bytes without the bytes.
 fn header(number: u64, length: u64) -> Vec<u8> {

@@ -26,7 +26,7 @@ impl Files {
     }
 
     /// The size of a file. The file itself is not opened, since a name may lead to a pipe or a device.
-    pub(super) fn size(&self, name: &str) -> Result<u64, Problem> {
+    pub(crate) fn size(&self, name: &str) -> Result<u64, Problem> {
         if !is_plain_name(name) {
             return Err(Problem::NotAFileName { location: shown(name) });
         }

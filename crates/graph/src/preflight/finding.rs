@@ -119,6 +119,8 @@ pub enum Problem {
     Loader,
     #[error("its attribute `{name}` is {value}")]
     Attribute { name: &'static str, value: String },
+    #[error("it has two attributes `{name}`")]
+    AttributeTwice { name: String },
     #[error("its input `{input}` has {found} elements and its attributes need {expected}")]
     WeightSize { input: &'static str, expected: u64, found: u64 },
     #[error("the shape of its input `{input}` is not known before it runs")]
@@ -137,6 +139,8 @@ pub enum Problem {
     Unfollowable,
     #[error("{bytes} bytes would be computed from constants while loading, more than {limit}")]
     Folding { bytes: u64, limit: u64 },
+    #[error("{bytes} bytes of weights would be packed for kernels that share them, more than {limit}")]
+    Packing { bytes: u64, limit: u64 },
     #[error("it holds a training program")]
     Training,
     #[error("it brings settings for the runtime (`{key}`)")]

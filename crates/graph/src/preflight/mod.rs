@@ -5,12 +5,14 @@
 //! `tensors` and `files` (weights lie where a file of the folder has them, and are as long as their shape
 //! says), `names` (every value is made once and before it is read), `functions` (no recursion, no
 //! explosion), `operators` (known domains, no loaders), `values` and its parts (what a graph computes from
-//! constants, which a runtime does while it loads).
+//! constants, which a runtime does while it loads: `shapes` where it can be followed, `bounds` elsewhere).
 
+mod bounds;
 mod files;
 mod finding;
 mod functions;
 mod kernels;
+mod kinds;
 mod names;
 pub(crate) mod numbers;
 mod operators;
@@ -18,6 +20,7 @@ mod places;
 mod scope;
 mod shapes;
 mod tensors;
+mod value;
 mod values;
 
 use std::path::Path;

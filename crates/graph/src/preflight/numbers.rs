@@ -54,8 +54,11 @@ impl Numbers {
         }
     }
 
-    /// The numbers at `places`, counted from the end where negative.
+    /// The numbers at `places`, counted from the end where negative; `None` for too many.
     pub(super) fn pick(&self, places: &[i64]) -> Option<Self> {
+        if places.len() as u64 > MOST_NUMBERS {
+            return None;
+        }
         let len = self.len() as i64;
         let place = |&place: &i64| usize::try_from(if place < 0 { place + len } else { place }).ok();
         match self {
@@ -215,6 +218,9 @@ impl Numbers {
             "ReduceMin" => "Min",
             _ => return None,
         };
+        if self.len() as u64 > MOST_NUMBERS {
+            return None;
+        }
         let mut singles = (0..self.len() as i64).map(|place| self.pick(&[place]));
         let first = singles.next()??;
         singles.try_fold(first, |sum, next| sum.combine(&next?, pair))

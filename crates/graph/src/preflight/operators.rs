@@ -1,14 +1,16 @@
 //! Which operators a graph may use: those of the runtime's own domains, and none that loads anything.
 
+use std::collections::HashSet;
+
 use super::canonical_domain;
 use super::finding::{Findings, Place, Problem, node_name, shown};
 use super::functions::Functions;
 use super::scope::{Scope, subgraphs};
 use crate::Graph;
-use crate::proto::NodeProto;
+use crate::proto::{AttributeProto, NodeProto};
 
 /// Domains whose operators the runtime's library implements itself.
-const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx.ml", "com.microsoft"];
+pub(super) const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx.ml", "com.microsoft"];
 
 /// Operators of known domains that run what a model brings or names: compiled graphs of execution
 /// providers, Python, foreign libraries.
@@ -36,6 +38,11 @@ pub(super) fn check(graph: &Graph, scope: &Scope<'_>, functions: &Functions<'_>,
     }
     for function in &graph.model().functions {
         let within = format!("function `{}`", shown(function.name()));
+        check_attributes(
+            &function.attribute_proto,
+            || Place::new("function", function.name(), None),
+            findings,
+        );
         for node in &function.node {
             check_node(node, Some(&within), functions, findings);
         }
@@ -52,8 +59,17 @@ fn check_node(node: &NodeProto, within: Option<&str>, functions: &Functions<'_>,
     if LOADERS.contains(&node.op_type()) {
         findings.add(Place::node(node, within), Problem::Loader);
     }
+    check_attributes(&node.attribute, || Place::node(node, within), findings);
     let inner = format!("node `{}`", node_name(node));
     for node in subgraphs(node).flat_map(|graph| &graph.node) {
         check_node(node, Some(&inner), functions, findings);
+    }
+}
+
+/// Of two attributes with one name a reader takes the first, the runtime the last.
+fn check_attributes(given: &[AttributeProto], place: impl Fn() -> Place, findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    if let Some(twice) = given.iter().find(|attribute| !seen.insert(attribute.name())) {
+        findings.add(place(), Problem::AttributeTwice { name: shown(twice.name()) });
     }
 }

@@ -1,7 +1,8 @@
 //! Which elements operators take, and in which order: the part of shapes that moves small lists of numbers.
 
-use super::numbers::Numbers;
-use super::values::{Value, attribute};
+use super::numbers::{MOST_NUMBERS, Numbers};
+use super::value::Value;
+use super::values::attribute;
 use crate::proto::NodeProto;
 
 /// The parts of a value that a list of places asks for.
@@ -26,7 +27,7 @@ pub(super) fn gather(node: &NodeProto, inputs: &[Option<&Value>], is_constant: b
         *lists.get_mut(axis)? = wanted;
         known.pick(&flat(&dimensions, &lists)?)
     });
-    Value { is_constant, element, shape, numbers }
+    Value { is_constant, element, shape, numbers, ..Value::default() }
 }
 
 /// The numbers of a transposed value.
@@ -62,7 +63,7 @@ fn flat(dimensions: &[u64], lists: &[Vec<i64>]) -> Option<Vec<i64>> {
     let mut flat = vec![0_i64];
     for (&size, list) in dimensions.iter().zip(lists) {
         let is_inside = list.iter().all(|place| (0..size as i64).contains(place));
-        if !is_inside || flat.len().saturating_mul(list.len()) > 1 << 16 {
+        if !is_inside || flat.len().saturating_mul(list.len()) as u64 > MOST_NUMBERS {
             return None;
         }
         let next = flat.iter().flat_map(|place| list.iter().map(move |step| place * size as i64 + step));
@@ -74,7 +75,7 @@ fn flat(dimensions: &[u64], lists: &[Vec<i64>]) -> Option<Vec<i64>> {
 /// A part of a value along some of its axes.
 pub(super) fn slice(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) -> Value {
     let Some(Some(value)) = inputs.first() else { return Value { is_constant, ..Value::default() } };
-    let unknown = Value { is_constant, element: value.element, shape: None, numbers: None };
+    let unknown = Value { is_constant, element: value.element, ..Value::default() };
     let part = || {
         let given = |index: usize, name: &str| match inputs.get(index).copied().flatten() {
             Some(value) => Some(value.numbers.as_ref()?.whole()?.to_vec()),
@@ -107,6 +108,56 @@ pub(super) fn slice(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bo
         Some(Value { shape: Some(part), numbers, ..unknown.clone() })
     };
     part().unwrap_or(unknown)
+}
+
+/// A value cut along an axis, one part for each output; without sizes they are equal but for the last.
+pub(super) fn split(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) -> Vec<Value> {
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    let (Some(value), count) = (input(0), node.output.len()) else { return Vec::new() };
+    let parts = || {
+        if count as u64 > MOST_NUMBERS {
+            return None;
+        }
+        let shape = value.shape.as_ref()?;
+        let axis = attribute(node, "axis").and_then(|axis| axis.i).unwrap_or(0);
+        let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
+        let size = (*shape.get(axis)?)?;
+        let sizes: Vec<u64> = match (attribute(node, "split"), input(1)) {
+            (Some(given), _) => {
+                given.ints.iter().map(|&part| u64::try_from(part).ok()).collect::<Option<_>>()?
+            }
+            (None, Some(given)) => given
+                .numbers
+                .as_ref()?
+                .whole()?
+                .iter()
+                .map(|&part| u64::try_from(part).ok())
+                .collect::<Option<_>>()?,
+            (None, None) => {
+                let each = size.div_ceil(count.max(1) as u64);
+                (0..count as u64).map(|part| size.saturating_sub(part * each).min(each)).collect()
+            }
+        };
+        let sum = sizes.iter().try_fold(0_u64, |sum, &part| sum.checked_add(part));
+        if sizes.len() != count || sum != Some(size) {
+            return None;
+        }
+        let mut start = 0;
+        let part = sizes.into_iter().map(|part| {
+            let mut shape = shape.clone();
+            shape[axis] = Some(part);
+            let places: Vec<i64> =
+                (start as i64..(start + part) as i64).take(MOST_NUMBERS as usize + 1).collect();
+            start += part;
+            let is_list = shape.len() == 1;
+            let numbers =
+                value.numbers.as_ref().filter(|_| is_list).and_then(|numbers| numbers.pick(&places));
+            Value { is_constant, element: value.element, shape: Some(shape), numbers, ..Value::default() }
+        });
+        Some(part.collect())
+    };
+    let unknown = || Value { is_constant, element: value.element, ..Value::default() };
+    parts().unwrap_or_else(|| vec![unknown(); count])
 }
 
 /// How many places a slice takes along an axis, and which, where they are few.

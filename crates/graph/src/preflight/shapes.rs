@@ -1,9 +1,11 @@
 //! The shapes that operators make of the shapes and numbers that they are given.
 
 use super::files::Files;
+use super::kinds::{KEEP_SHAPE, PAIRWISE, UNFOLLOWED};
 use super::numbers::{MOST_NUMBERS, Numbers};
-use super::places::{gather, slice, turned};
-use super::values::{Value, attribute, of_tensor};
+use super::places::{gather, slice, split, turned};
+use super::value::Value;
+use super::values::{MOST_DIMENSIONS, attribute, of_tensor};
 use crate::proto::{NodeProto, data_type};
 
 type Shape = Vec<Option<u64>>;
@@ -20,7 +22,10 @@ pub(super) fn is_constant(node: &NodeProto, inputs: &[Option<&Value>]) -> bool {
         // Kept, so that a product can take its weights as they are.
         "DequantizeLinear" => false,
         // Of a value that comes at run time the shape may be known all the same.
-        "Shape" | "Size" => numbers_of_shape(node, inputs).is_some(),
+        "Shape" | "Size" => {
+            let is_given = inputs.first().copied().flatten().is_some_and(|value| value.is_constant);
+            is_given || numbers_of_shape(node, inputs).is_some()
+        }
         _ => !inputs.is_empty() && inputs.iter().flatten().all(|input| input.is_constant),
     }
 }
@@ -36,17 +41,12 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
     let input = |index: usize| inputs.get(index).copied().flatten();
     let first = input(0);
     let element = first.map_or(0, |value| value.element);
-    let made = |shape: Option<Shape>, element: i32| Value { is_constant, element, shape, numbers: None };
+    let made = |shape: Option<Shape>, element: i32| Value { is_constant, element, shape, ..Value::default() };
     let value = match node.op_type() {
+        operator if is_constant && UNFOLLOWED.contains(&operator) => return Err(Unfollowable),
         "Constant" => constant(node),
-        "Shape" | "Size" => {
-            let mut numbers =
-                Value::of_numbers(numbers_of_shape(node, inputs), data_type::INT64, is_constant);
-            if node.op_type() == "Size" {
-                numbers.shape = Some(Vec::new());
-            }
-            numbers
-        }
+        "Shape" | "Size" => measured(node, inputs, is_constant),
+        "Split" => return Ok(split(node, inputs, is_constant)),
         "Identity" => first.cloned().unwrap_or_default(),
         "ConstantOfShape" => filled(node, amounts(first)?, is_constant),
         "Expand" => {
@@ -55,14 +55,17 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
         }
         "Tile" => {
             let repeats = amounts(input(1))?;
-            made(repeats.map(|repeats| tiled(first, &repeats)), element)
+            made(repeats.and_then(|repeats| tiled(first, &repeats)), element)
         }
         "Range" => range(input(0), input(1), input(2), is_constant)?,
         "OneHot" => {
             let depth = amounts(input(1))?.and_then(|depth| depth.first().copied());
-            let mut shape = first.and_then(|value| value.shape.clone()).unwrap_or_default();
-            shape.push(depth.and_then(|depth| u64::try_from(depth).ok()));
-            made(Some(shape), input(2).map_or(0, |values| values.element))
+            let depth = depth.and_then(|depth| u64::try_from(depth).ok());
+            let shape = first.and_then(|value| value.shape.clone());
+            // Of places that come at run time the depth alone says how much it is at least.
+            let shape = if is_constant { shape } else { Some(shape.unwrap_or_default()) };
+            let shape = shape.map(|shape| [shape, vec![depth]].concat());
+            made(shape, input(2).map_or(0, |values| values.element))
         }
         "Pad" => made(padded(node, inputs)?, element),
         "Resize" | "Upsample" => made(resized(node, inputs)?, element),
@@ -70,14 +73,14 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
             let shape = attribute(node, "shape").map(|given| sizes(given.ints.clone()));
             made(shape, data_type::FLOAT)
         }
-        "HannWindow" | "HammingWindow" | "BlackmanWindow" | "AffineGrid" | "CenterCropPad" | "Col2Im"
-        | "MelWeightMatrix" | "MaxUnpool" => {
-            let index = match node.op_type() {
-                "HannWindow" | "HammingWindow" | "BlackmanWindow" => 0,
-                "MaxUnpool" => 2,
-                _ => 1,
-            };
-            made(amounts(input(index))?.map(sizes), data_type::FLOAT)
+        "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
+            made(amounts(first)?.map(sizes), data_type::FLOAT)
+        }
+        "AffineGrid" | "CenterCropPad" | "Col2Im" => made(amounts(input(1))?.map(sizes), data_type::FLOAT),
+        "MaxUnpool" => made(amounts(input(2))?.map(sizes), data_type::FLOAT),
+        "MelWeightMatrix" => {
+            let (columns, rows) = (amounts(first)?, amounts(input(1))?);
+            made(rows.zip(columns).map(|(rows, columns)| sizes([rows, columns].concat())), data_type::DOUBLE)
         }
         "ConvTranspose" => {
             made(attribute(node, "output_shape").map(|given| sizes(given.ints.clone())), element)
@@ -104,20 +107,21 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
         "Gemm" => made(gemm(node, input(0), input(1)), element),
         "Slice" => slice(node, inputs, is_constant),
         "Where" => choose(inputs, is_constant),
-        "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
-            let numbers = first.filter(|value| value.shape.as_ref().is_some_and(|shape| shape.len() == 1));
-            let numbers = numbers.and_then(|value| value.numbers.as_ref()?.reduce(node.op_type()));
-            let keeps = attribute(node, "keepdims").and_then(|keep| keep.i).unwrap_or(1) != 0;
-            let shape = numbers.as_ref().map(|_| if keeps { vec![Some(1)] } else { Vec::new() });
-            let numbers = numbers.and_then(|numbers| numbers.held_as(element));
-            Value { numbers, ..made(shape, element) }
-        }
-        operator if is_pairwise(operator) => pairwise(operator, inputs, is_constant),
-        operator if keeps_shape(operator) => {
-            let element = if operator == "DequantizeLinear" { data_type::FLOAT } else { element };
+        operator if operator.starts_with("Reduce") => reduced(node, inputs, is_constant),
+        "ArgMax" | "ArgMin" => made(reduced(node, inputs, is_constant).shape, data_type::INT64),
+        operator if PAIRWISE.contains(&operator) => pairwise(operator, inputs, is_constant),
+        operator if KEEP_SHAPE.contains(&operator) => {
+            let element = match operator {
+                "DequantizeLinear" => data_type::FLOAT,
+                "CastLike" => input(1).map_or(0, |value| value.element),
+                "EyeLike" => attribute(node, "dtype").and_then(|to| to.i).map_or(element, |to| to as i32),
+                _ => element,
+            };
             let numbers = first.and_then(|value| value.numbers.as_ref()?.apply(operator)?.held_as(element));
             Value { numbers, ..made(first.and_then(|value| value.shape.clone()), element) }
         }
+        // Parts of what they are given, whose number depends on it.
+        "Compress" | "DepthToSpace" | "SpaceToDepth" | "TopK" | "Unique" => made(None, element),
         _ => return Ok(Vec::new()),
     };
     Ok(vec![value])
@@ -139,6 +143,11 @@ fn sizes(numbers: Vec<i64>) -> Shape {
 }
 
 fn constant(node: &NodeProto) -> Value {
+    if let Some(sparse) = attribute(node, "sparse_value").and_then(|given| given.sparse_tensor.as_deref()) {
+        let element = sparse.values.as_ref().map_or(0, |values| values.data_type());
+        let shape = (sparse.dims.len() <= MOST_DIMENSIONS).then(|| sizes(sparse.dims.clone()));
+        return Value { is_constant: true, element, shape, ..Value::default() };
+    }
     let Some(given) = node.attribute.iter().find(|given| given.name().starts_with("value")) else {
         return Value { is_constant: true, ..Value::default() };
     };
@@ -154,6 +163,7 @@ fn constant(node: &NodeProto) -> Value {
         element,
         shape: Some(vec![Some(len as u64)]),
         numbers: (len as u64 <= MOST_NUMBERS).then(numbers),
+        ..Value::default()
     };
     match given.name() {
         "value_int" => scalar(Numbers::Whole(vec![given.i()]), data_type::INT64),
@@ -163,8 +173,26 @@ fn constant(node: &NodeProto) -> Value {
             let numbers = || Numbers::Real(given.floats.iter().map(|&number| f64::from(number)).collect());
             list(given.floats.len(), &numbers, data_type::FLOAT)
         }
-        _ => Value { is_constant: true, ..Value::default() },
+        "value_strings" => Value {
+            numbers: None,
+            ..list(given.strings.len(), &|| Numbers::Whole(vec![]), data_type::STRING)
+        },
+        _ => Value {
+            shape: Some(Vec::new()),
+            is_constant: true,
+            element: data_type::STRING,
+            ..Value::default()
+        },
     }
+}
+
+/// The dimensions of a value, or their product, as a value.
+fn measured(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) -> Value {
+    let mut numbers = Value::of_numbers(numbers_of_shape(node, inputs), data_type::INT64, is_constant);
+    if node.op_type() == "Size" {
+        numbers.shape = Some(Vec::new());
+    }
+    numbers
 }
 
 /// The dimensions of an input as numbers, where all that are asked for are known.
@@ -189,22 +217,24 @@ fn filled(node: &NodeProto, amounts: Option<Vec<i64>>, is_constant: bool) -> Val
     let fill = fill.map(|tensor| of_tensor(tensor, &Files::none()));
     let element = fill.as_ref().map_or(data_type::FLOAT, |fill| fill.element);
     let shape = amounts.map(sizes);
-    let value = Value { is_constant, element, shape, numbers: None };
+    let value = Value { is_constant, element, shape, ..Value::default() };
     let fill = fill.map_or(Some(Numbers::Real(vec![0.0])), |fill| fill.numbers);
     let numbers = value.elements().and_then(|count| fill?.repeat(count));
     Value { numbers, ..value }
 }
 
-fn tiled(value: Option<&Value>, repeats: &[i64]) -> Shape {
+/// At least the repeats where the data comes at run time; of constants exactly, or not at all.
+fn tiled(value: Option<&Value>, repeats: &[i64]) -> Option<Shape> {
+    let is_constant = value.is_some_and(|value| value.is_constant);
     let shape = value.and_then(|value| value.shape.clone());
+    if is_constant && !shape.as_ref().is_some_and(|shape| shape.iter().all(Option::is_some)) {
+        return None;
+    }
     let shape = shape.unwrap_or_else(|| vec![Some(1); repeats.len()]);
     let repeats = repeats.iter().map(|&repeat| u64::try_from(repeat).unwrap_or(0));
     // A product too large for 64 bits is too large for memory as well.
-    shape
-        .into_iter()
-        .zip(repeats)
-        .map(|(size, repeat)| Some(size.unwrap_or(1).saturating_mul(repeat)))
-        .collect()
+    let pairs = shape.into_iter().zip(repeats);
+    Some(pairs.map(|(size, repeat)| Some(size.unwrap_or(1).saturating_mul(repeat))).collect())
 }
 
 fn range(
@@ -219,7 +249,7 @@ fn range(
         if is_constant {
             return Err(Unfollowable);
         }
-        return Ok(Value { is_constant, element, shape: Some(vec![None]), numbers: None });
+        return Ok(Value { is_constant, element, shape: Some(vec![None]), ..Value::default() });
     };
     let count = ((last - first) / by).ceil();
     // Not a number where the step is zero, which the runtime refuses.
@@ -231,12 +261,15 @@ fn range(
         )),
         _ => None,
     };
-    Ok(Value { is_constant, element, shape: Some(vec![Some(count)]), numbers })
+    Ok(Value { is_constant, element, shape: Some(vec![Some(count)]), numbers, ..Value::default() })
 }
 
 fn padded(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Option<Shape>, Unfollowable> {
     let input = |index: usize| inputs.get(index).copied().flatten();
     let shape = input(0).and_then(|value| value.shape.clone());
+    if shape.is_none() && input(0).is_some_and(|value| value.is_constant) {
+        return Err(Unfollowable);
+    }
     let given = ["pads", "paddings"].into_iter().find_map(|name| attribute(node, name));
     let pads = match given {
         Some(given) => Some(given.ints.clone()),
@@ -268,6 +301,12 @@ fn padded(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Option<Shape>, 
 
 fn resized(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Option<Shape>, Unfollowable> {
     let input = |index: usize| inputs.get(index).copied().flatten();
+    let is_constant = input(0).is_some_and(|value| value.is_constant);
+    // Sizes are then those of some axes, or what others are chosen by.
+    let is_partial = ["axes", "keep_aspect_ratio_policy"].iter().any(|name| attribute(node, name).is_some());
+    if is_constant && (is_partial || input(0).and_then(Value::elements).is_none()) {
+        return Err(Unfollowable);
+    }
     if let Some(sizes) = amounts(input(3))?.filter(|sizes| !sizes.is_empty()) {
         return Ok(Some(self::sizes(sizes)));
     }
@@ -305,7 +344,43 @@ fn concat(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) -> Val
     let is_list = shape.as_ref().is_some_and(|shape| shape.len() == 1);
     let lists: Option<Vec<&Numbers>> = present.iter().map(|value| value.numbers.as_ref()).collect();
     let numbers = lists.filter(|_| is_list).and_then(|lists| Numbers::join(lists.into_iter()));
-    Value { is_constant, element, shape, numbers }
+    Value { is_constant, element, shape, numbers, ..Value::default() }
+}
+
+/// Some axes of a value made one, or left away.
+fn reduced(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) -> Value {
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    let Some(value) = input(0) else { return Value { is_constant, ..Value::default() } };
+    let flag =
+        |name: &str, default: i64| attribute(node, name).and_then(|given| given.i).unwrap_or(default) != 0;
+    let shape = value.shape.as_ref().and_then(|shape| {
+        let rank = shape.len() as i64;
+        let axes = match (attribute(node, "axes"), input(1)) {
+            (Some(given), _) => given.ints.clone(),
+            (None, Some(axes)) => axes.numbers.as_ref()?.whole()?.to_vec(),
+            (None, None) if node.op_type().starts_with("Arg") => {
+                vec![attribute(node, "axis").and_then(|axis| axis.i).unwrap_or(0)]
+            }
+            (None, None) => Vec::new(),
+        };
+        let is_all = axes.is_empty() && !flag("noop_with_empty_axes", 0);
+        let is_gone = |index: usize| {
+            is_all
+                || axes
+                    .iter()
+                    .any(|&axis| (if axis < 0 { axis.saturating_add(rank) } else { axis }) == index as i64)
+        };
+        let kept = |(index, size): (usize, &Option<u64>)| match is_gone(index) {
+            true => flag("keepdims", 1).then_some(Some(1)),
+            false => Some(*size),
+        };
+        Some(shape.iter().enumerate().filter_map(kept).collect::<Shape>())
+    });
+    let is_single = shape.as_ref().is_some_and(|shape| shape.iter().all(|size| *size == Some(1)));
+    let numbers =
+        value.numbers.as_ref().filter(|_| is_single).and_then(|numbers| numbers.reduce(node.op_type()));
+    let numbers = numbers.and_then(|numbers| numbers.held_as(value.element));
+    Value { is_constant, element: value.element, shape, numbers, ..Value::default() }
 }
 
 fn gather_nd(inputs: &[Option<&Value>]) -> Option<Shape> {
@@ -337,7 +412,7 @@ fn rearranged(node: &NodeProto, inputs: &[Option<&Value>], is_constant: bool) ->
         "Transpose" => turned(value, attribute(node, "perm").map(|order| order.ints.as_slice())),
         _ => value.numbers.clone(),
     };
-    Value { is_constant, element: value.element, shape, numbers }
+    Value { is_constant, element: value.element, shape, numbers, ..Value::default() }
 }
 
 fn reshaped(value: &Value, target: &[i64]) -> Option<Shape> {
@@ -421,38 +496,10 @@ fn choose(inputs: &[Option<&Value>], is_constant: bool) -> Value {
         let pairs = condition.into_iter().zip(yes.into_iter().zip(no));
         Some(Numbers::Whole(pairs.map(|(first, (yes, no))| if first != 0 { yes } else { no }).collect()))
     };
-    let value = Value { is_constant, element: yes.map_or(0, |value| value.element), shape, numbers: None };
+    let value =
+        Value { is_constant, element: yes.map_or(0, |value| value.element), shape, ..Value::default() };
     let numbers = numbers().filter(|numbers| value.elements() == Some(numbers.len() as u64));
     Value { numbers, ..value }
-}
-
-fn is_pairwise(operator: &str) -> bool {
-    matches!(
-        operator,
-        "Add"
-            | "Sub"
-            | "Mul"
-            | "Div"
-            | "Mod"
-            | "Pow"
-            | "Max"
-            | "Min"
-            | "Sum"
-            | "Mean"
-            | "And"
-            | "Or"
-            | "Xor"
-            | "Equal"
-            | "Greater"
-            | "GreaterOrEqual"
-            | "Less"
-            | "LessOrEqual"
-            | "BitShift"
-            | "BitwiseAnd"
-            | "BitwiseOr"
-            | "BitwiseXor"
-            | "PRelu"
-    )
 }
 
 fn pairwise(operator: &str, inputs: &[Option<&Value>], is_constant: bool) -> Value {
@@ -464,7 +511,7 @@ fn pairwise(operator: &str, inputs: &[Option<&Value>], is_constant: bool) -> Val
     );
     let element = present.first().map_or(0, |value| value.element);
     let element = if is_truth { data_type::BOOL } else { element };
-    let value = Value { is_constant, element, shape, numbers: None };
+    let value = Value { is_constant, element, shape, ..Value::default() };
     let numbers = match present.as_slice() {
         [left, right] => left
             .numbers
@@ -476,89 +523,6 @@ fn pairwise(operator: &str, inputs: &[Option<&Value>], is_constant: bool) -> Val
     // Pairs of equal length may still stand across each other, as rows and columns.
     let numbers = numbers.filter(|numbers| value.elements() == Some(numbers.len() as u64));
     Value { numbers, ..value }
-}
-
-/// Operators whose first output has the shape of the first input.
-fn keeps_shape(operator: &str) -> bool {
-    matches!(
-        operator,
-        "Neg"
-            | "Abs"
-            | "Sign"
-            | "Not"
-            | "Floor"
-            | "Ceil"
-            | "Round"
-            | "Sqrt"
-            | "Reciprocal"
-            | "Exp"
-            | "Log"
-            | "Cos"
-            | "Sin"
-            | "Tan"
-            | "Tanh"
-            | "Sigmoid"
-            | "Relu"
-            | "LeakyRelu"
-            | "Elu"
-            | "Selu"
-            | "Gelu"
-            | "Erf"
-            | "Softplus"
-            | "Softsign"
-            | "HardSigmoid"
-            | "HardSwish"
-            | "Clip"
-            | "Softmax"
-            | "LogSoftmax"
-            | "Hardmax"
-            | "IsNaN"
-            | "IsInf"
-            | "Dropout"
-            | "LayerNormalization"
-            | "RMSNormalization"
-            | "SimplifiedLayerNormalization"
-            | "SkipLayerNormalization"
-            | "SkipSimplifiedLayerNormalization"
-            | "BatchNormalization"
-            | "InstanceNormalization"
-            | "GroupNormalization"
-            | "LpNormalization"
-            | "MeanVarianceNormalization"
-            | "CumSum"
-            | "Trilu"
-            | "ReverseSequence"
-            | "ScatterElements"
-            | "ScatterND"
-            | "Scatter"
-            | "CastLike"
-            | "DequantizeLinear"
-            | "QuantizeLinear"
-            | "DynamicQuantizeLinear"
-            | "EyeLike"
-            | "RandomNormalLike"
-            | "RandomUniformLike"
-            | "Bernoulli"
-            | "BitwiseNot"
-            | "Acos"
-            | "Asin"
-            | "Atan"
-            | "Cosh"
-            | "Sinh"
-            | "Acosh"
-            | "Asinh"
-            | "Atanh"
-            | "Celu"
-            | "ThresholdedRelu"
-            | "Shrink"
-            | "Mish"
-            | "Swish"
-            | "FastGelu"
-            | "QuickGelu"
-            | "BiasGelu"
-            | "RotaryEmbedding"
-            | "LRN"
-    )
 }
 
 /// The shape of values of these shapes side by side; `None` where one is unknown or they do not go together.

@@ -12,10 +12,12 @@ use prost::Message;
 use super::files::Files;
 use super::finding::{Findings, Place, Problem};
 use super::functions::Functions;
+use super::kinds::{NO_MORE, PACKING};
 use super::numbers::{self, Numbers};
-use super::scope::{Scope, subgraphs};
-use super::tensors::element_bits;
-use super::{canonical_domain, kernels, names, shapes};
+use super::operators::KNOWN_DOMAINS;
+use super::scope::{Scope, graphs_of, subgraphs};
+use super::value::Value;
+use super::{bounds, canonical_domain, kernels, names, shapes};
 use crate::limits::Limits;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto, type_proto};
@@ -25,54 +27,10 @@ pub(super) const MOST_DIMENSIONS: usize = 64;
 /// The most bytes that following calls may read; each call reads its function again.
 const MOST_WORK: u64 = 1 << 29;
 
-static UNKNOWN: Value = Value { is_constant: false, element: 0, shape: None, numbers: None };
+static UNKNOWN: Value = Value { is_constant: false, element: 0, shape: None, numbers: None, most_bytes: 0 };
 
-/// What is known of a value. A dimension is unknown where it is a symbol.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Value {
-    /// Whether it depends on constants alone.
-    pub(super) is_constant: bool,
-    /// The type of its elements; 0 where it is unknown.
-    pub(super) element: i32,
-    pub(super) shape: Option<Vec<Option<u64>>>,
-    pub(super) numbers: Option<Numbers>,
-}
-
-impl Value {
-    /// The number of its elements, where all of its dimensions are known.
-    pub(super) fn elements(&self) -> Option<u64> {
-        let mut product = 1_u64;
-        for size in self.shape.as_ref()? {
-            product = product.checked_mul((*size)?)?;
-        }
-        Some(product)
-    }
-
-    /// Its dimensions and its numbers, where both are known and belong together. There is at least one: with
-    /// none, the dimensions beside the zero may be of any size.
-    pub(super) fn grid(&self) -> Option<(Vec<u64>, &Numbers)> {
-        let numbers = self.numbers.as_ref().filter(|numbers| numbers.len() > 0)?;
-        let belong = self.elements() == Some(numbers.len() as u64);
-        let dimensions = self.shape.iter().flatten().copied().collect::<Option<_>>()?;
-        belong.then_some((dimensions, numbers))
-    }
-
-    /// The bytes that it takes at least; `None` where they have more than 64 bits.
-    pub(super) fn least_bytes(&self) -> Option<u64> {
-        let known = || self.shape.iter().flatten().flatten();
-        if known().any(|&size| size == 0) {
-            return Some(0);
-        }
-        let elements = known().try_fold(1_u64, |product, &size| product.checked_mul(size))?;
-        Some(elements.checked_mul(element_bits(self.element).unwrap_or(32))?.div_ceil(8))
-    }
-
-    /// A list of numbers.
-    pub(super) fn of_numbers(numbers: Option<Numbers>, element: i32, is_constant: bool) -> Self {
-        let shape = numbers.as_ref().map(|numbers| vec![Some(numbers.len() as u64)]);
-        Self { is_constant, element, shape, numbers }
-    }
-}
+/// Numbers that are kept at once. Beyond, sizes that depend on more are not followed.
+const MOST_KEPT: usize = 1 << 21;
 
 /// The attribute `name` of a node.
 pub(super) fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
@@ -104,7 +62,19 @@ pub(super) fn check(
     findings: &mut Findings,
 ) {
     let limit = weights.saturating_mul(2).saturating_add(limits.folded_bytes);
-    let mut follow = Follow { functions, files, limits, findings, folded: 0, limit, work: 0 };
+    let most_packed = weights.saturating_mul(4).saturating_add(limits.packed_bytes);
+    let mut follow = Follow {
+        functions,
+        files,
+        limits,
+        findings,
+        folded: 0,
+        limit,
+        packed: 0,
+        most_packed,
+        work: 0,
+        kept: 0,
+    };
     follow.scope(scope, None, HashMap::new(), &Given::new(), None);
 }
 
@@ -116,8 +86,13 @@ struct Follow<'c, 'f> {
     /// Bytes computed from constants.
     folded: u64,
     limit: u64,
+    /// Bytes of weights, as often as kernels read them.
+    packed: u64,
+    most_packed: u64,
     /// Bytes of functions and attributes that calls read.
     work: u64,
+    /// Numbers that the values of the scopes around have.
+    kept: usize,
 }
 
 impl<'f> Follow<'_, 'f> {
@@ -133,19 +108,21 @@ impl<'f> Follow<'_, 'f> {
     where
         'f: 'a,
     {
+        let kept = self.kept;
         for &(name, described) in &scope.inputs {
             let mut value = described.map(of_type).unwrap_or_default();
             self.size(&mut value, || Place::new("input", name, within));
             values.entry(name).or_insert(value);
         }
         for tensor in &scope.initializers {
-            values.insert(tensor.name(), of_tensor(tensor, self.files));
+            let mut value = of_tensor(tensor, self.files);
+            self.keep(&mut value);
+            values.insert(tensor.name(), value);
         }
         for sparse in scope.sparse {
             let Some(tensor) = &sparse.values else { continue };
             let shape = of_dimensions(&sparse.dims);
-            let value = Value { is_constant: true, element: tensor.data_type(), shape, numbers: None };
-            values.insert(tensor.name(), value);
+            values.insert(tensor.name(), of_parts(tensor.data_type(), shape, None));
         }
         let described = self.described(scope, within);
         let mut known = Known { values, outer };
@@ -153,10 +130,15 @@ impl<'f> Follow<'_, 'f> {
             let node = scope.nodes[index];
             let made = self.node(node, &known, given, within);
             for (name, mut value) in node.output.iter().zip(made) {
-                value.shape = agreed(value.shape, described.get(name.as_str()));
+                // What constants become is computed here, whatever the file says of it.
+                if !value.is_constant {
+                    value.shape = agreed(value.shape, described.get(name.as_str()));
+                }
+                self.keep(&mut value);
                 known.values.insert(name, value);
             }
         }
+        self.kept = kept;
         scope.outputs.iter().map(|name| known.find(name).cloned().unwrap_or_default()).collect()
     }
 
@@ -192,41 +174,95 @@ impl<'f> Follow<'_, 'f> {
             .iter()
             .map(|name| (!name.is_empty()).then(|| known.find(name).unwrap_or(&UNKNOWN)))
             .collect();
-        if let Some(function) = self.functions.find(node) {
-            return self.call(node, function, &inputs, given);
+        let Some(function) = self.functions.find(node) else {
+            return self.operator(node, &inputs, known, given, within);
+        };
+        let mut called = self.call(node, function, &inputs, given);
+        if !KNOWN_DOMAINS.contains(&canonical_domain(node.domain())) {
+            return called;
         }
-        let mut has_subgraphs = false;
-        for graph in subgraphs(node) {
-            has_subgraphs = true;
-            let inner = format!("node `{}`", super::finding::node_name(node));
-            self.scope(&Scope::of_subgraph(graph), Some(known), HashMap::new(), given, Some(&inner));
+        // Of two with one name the runtime takes its own operator, if its version has that one. Only what
+        // holds of both is known.
+        called.resize_with(node.output.len(), Value::default);
+        let own = self.operator(node, &inputs, known, given, within);
+        called.into_iter().zip(own).map(|(called, own)| called.or(own)).collect()
+    }
+
+    /// Follows one operator of the runtime to its outputs.
+    fn operator<'a>(
+        &mut self,
+        node: &'a NodeProto,
+        inputs: &[Option<&Value>],
+        known: &Known<'a, '_>,
+        given: &Given<'_>,
+        within: Option<&str>,
+    ) -> Vec<Value>
+    where
+        'f: 'a,
+    {
+        if subgraphs(node).next().is_some() {
+            return self.branches(node, inputs, known, given);
         }
-        if has_subgraphs {
-            return vec![Value::default(); node.output.len()];
-        }
+        let is_function = self.functions.find(node).is_some();
         let resolved = self.resolve(node, given);
         let node = resolved.as_ref().unwrap_or(node);
         if canonical_domain(node.domain()) == "com.microsoft" || node.op_type().ends_with("Attention") {
-            for problem in kernels::check(node, &inputs) {
+            for problem in kernels::check(node, inputs) {
                 self.findings.add(Place::node(node, within), problem);
             }
         }
-        let (mut made, is_followed) = match shapes::infer(node, &inputs) {
-            Ok(made) => (made, true),
-            Err(shapes::Unfollowable) => (Vec::new(), false),
-        };
-        if !is_followed {
-            self.findings.add(Place::node(node, within), Problem::Unfollowable);
-        }
-        let is_constant = shapes::is_constant(node, &inputs);
+        self.pack(node, inputs, within);
+        let is_constant = shapes::is_constant(node, inputs);
+        let inferred = shapes::infer(node, inputs);
+        let mut is_followed = inferred.is_ok();
+        let mut made = inferred.unwrap_or_default();
         made.resize_with(node.output.len(), || Value { is_constant, ..Value::default() });
         for value in &mut made {
             self.size(value, || Place::node(node, within));
         }
+        if is_constant {
+            is_followed &= bound(node, inputs, &mut made, is_function);
+        }
+        if !is_followed {
+            self.findings.add(Place::node(node, within), Problem::Unfollowable);
+        }
         if is_constant && !shapes::is_free(node) {
-            self.fold(node, &inputs, &made, within);
+            self.fold(node, &made, within);
         }
         made
+    }
+
+    /// Follows the graphs inside a node. Of a choice that is made while loading the outcome is known too.
+    fn branches<'a>(
+        &mut self,
+        node: &'a NodeProto,
+        inputs: &[Option<&Value>],
+        known: &Known<'a, '_>,
+        given: &Given<'_>,
+    ) -> Vec<Value>
+    where
+        'f: 'a,
+    {
+        let inner = format!("node `{}`", super::finding::node_name(node));
+        let condition = inputs.first().copied().flatten();
+        let is_decided = condition.is_some_and(|value| value.is_constant) && node.op_type() == "If";
+        let number = condition.filter(|_| is_decided).and_then(|value| value.numbers.as_ref()?.single());
+        let chosen = number.map(|number| if number == 0.0 { "else_branch" } else { "then_branch" });
+        let mut outcomes = Vec::new();
+        for (attribute, graph) in
+            node.attribute.iter().flat_map(|given| graphs_of(given).map(move |graph| (given, graph)))
+        {
+            let scope = Scope::of_subgraph(graph);
+            let mut outcome = self.scope(&scope, Some(known), HashMap::new(), given, Some(&inner));
+            outcome.resize_with(node.output.len(), Value::default);
+            if is_decided && chosen.is_none_or(|chosen| chosen == attribute.name()) {
+                outcomes.push(outcome);
+            }
+        }
+        let either = outcomes
+            .into_iter()
+            .reduce(|one, other| one.into_iter().zip(other).map(|(one, other)| one.or(other)).collect());
+        either.unwrap_or_else(|| vec![Value::default(); node.output.len()])
     }
 
     /// Follows a call of one of the model's functions, as if its nodes stood in the place of the call.
@@ -298,23 +334,58 @@ impl<'f> Follow<'_, 'f> {
         }
     }
 
+    /// Counts the numbers of a value that is kept; of too many, none are known.
+    fn keep(&mut self, value: &mut Value) {
+        let kept = self.kept + value.numbers.as_ref().map_or(0, Numbers::len);
+        if kept <= MOST_KEPT {
+            self.kept = kept;
+        } else {
+            value.numbers = None;
+        }
+    }
+
+    /// Counts the weights that a runtime packs for each kernel by itself, whoever else reads them.
+    fn pack(&mut self, node: &NodeProto, inputs: &[Option<&Value>], within: Option<&str>) {
+        if !PACKING.contains(&node.op_type()) {
+            return;
+        }
+        let weights = inputs.iter().skip(1).flatten().filter(|value| value.is_constant);
+        let before = self.packed;
+        self.packed = weights.map(|value| value.most_bytes).fold(before, u64::saturating_add);
+        if before <= self.most_packed && self.packed > self.most_packed {
+            let problem = Problem::Packing { bytes: self.packed, limit: self.most_packed };
+            self.findings.add(Place::node(node, within), problem);
+        }
+    }
+
     /// Counts what the runtime computes while it loads.
-    fn fold(&mut self, node: &NodeProto, inputs: &[Option<&Value>], made: &[Value], within: Option<&str>) {
-        let bytes = |value: &Value| value.shape.as_ref().map(|_| value.least_bytes().unwrap_or(u64::MAX));
+    fn fold(&mut self, node: &NodeProto, made: &[Value], within: Option<&str>) {
         let before = self.folded;
-        for bytes in made.iter().filter_map(bytes) {
-            self.folded = self.folded.saturating_add(bytes);
-        }
-        // What no rule is known for makes about as much as it is given.
-        if made.iter().any(|value| value.shape.is_none()) {
-            let given = inputs.iter().copied().flatten().filter_map(bytes);
-            self.folded = given.fold(self.folded, u64::saturating_add);
-        }
+        let exact = made.iter().filter_map(Value::exact_bytes).fold(0, u64::saturating_add);
+        let unknown = made.iter().filter(|value| value.exact_bytes().is_none()).map(|value| value.most_bytes);
+        let most = match NO_MORE.contains(&node.op_type()) {
+            // One bound for all outputs together.
+            true => unknown.max().unwrap_or(0),
+            false => unknown.fold(0, u64::saturating_add),
+        };
+        self.folded = before.saturating_add(exact).saturating_add(most);
         if before <= self.limit && self.folded > self.limit {
             let problem = Problem::Folding { bytes: self.folded, limit: self.limit };
             self.findings.add(Place::node(node, within), problem);
         }
     }
+}
+
+/// Sets how large each of the constants is that a node makes. Says whether that can be known.
+fn bound(node: &NodeProto, inputs: &[Option<&Value>], made: &mut [Value], is_function: bool) -> bool {
+    let is_exact = made.iter().all(|value| value.exact_bytes().is_some());
+    let most = if is_exact { Some(0) } else { bounds::most_bytes(node, inputs) };
+    let assumed = most.unwrap_or_else(|| bounds::given_bytes(inputs));
+    for value in made {
+        value.most_bytes = value.exact_bytes().unwrap_or(assumed);
+    }
+    // A function's own nodes say how large it is.
+    most.is_some() || is_function
 }
 
 /// What two statements of one shape say together.
@@ -329,8 +400,13 @@ fn agreed(shape: Option<Vec<Option<u64>>>, other: Option<&Vec<Option<u64>>>) -> 
 
 /// What is known of a tensor of the file.
 pub(super) fn of_tensor(tensor: &TensorProto, files: &Files) -> Value {
-    let numbers = numbers::of_tensor(tensor, files);
-    Value { is_constant: true, element: tensor.data_type(), shape: of_dimensions(&tensor.dims), numbers }
+    of_parts(tensor.data_type(), of_dimensions(&tensor.dims), numbers::of_tensor(tensor, files))
+}
+
+/// A constant of the file.
+fn of_parts(element: i32, shape: Option<Vec<Option<u64>>>, numbers: Option<Numbers>) -> Value {
+    let value = Value { is_constant: true, element, shape, numbers, most_bytes: 0 };
+    Value { most_bytes: value.exact_bytes().unwrap_or(0), ..value }
 }
 
 /// The dimensions of a tensor; of one that is refused for their number, none.
@@ -349,5 +425,5 @@ fn of_type(described: &TypeProto) -> Value {
         });
         sizes.collect()
     });
-    Value { is_constant: false, element: tensor.elem_type(), shape, numbers: None }
+    Value { element: tensor.elem_type(), shape, ..Value::default() }
 }

@@ -175,6 +175,14 @@ pub(crate) fn value(name: &str, element: i32, dims: &[i64]) -> ValueInfoProto {
     ValueInfoProto { name: text(name), r#type: Some(kind), ..Default::default() }
 }
 
+pub(crate) fn of_nodes(nodes: Vec<NodeProto>) -> ModelProto {
+    model(graph_of(nodes, vec![]))
+}
+
+pub(crate) fn is_too_large(problem: &Problem) -> bool {
+    matches!(problem, Problem::TooLarge { .. } | Problem::Folding { .. })
+}
+
 /// A graph of these nodes that takes `x` and gives what the last one makes.
 pub(crate) fn graph_of(nodes: Vec<NodeProto>, initializers: Vec<TensorProto>) -> GraphProto {
     let output = nodes.last().map_or("x", |node| node.output[0].as_str());
@@ -458,4 +466,12 @@ pub(crate) fn everything() -> ModelProto {
         }],
         ..Default::default()
     }
+}
+
+/// The most memory that this process ever had, in bytes.
+#[cfg(target_os = "linux")]
+pub(crate) fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
 }
