@@ -6,7 +6,6 @@ mod support;
 use std::path::Path;
 
 use graph::family::{Family, Mask, Oddity, Positions};
-use graph::preflight::{self, Files};
 use graph::proto::{ModelProto, data_type};
 use graph::rewrite::accuracy::{self, SelfTest};
 use graph::rewrite::attention::{self, AttentionReport, ModelShape, Refusal, Replaced};
@@ -14,7 +13,7 @@ use graph::rewrite::last_token::{self, LastTokenReport};
 use graph::{Graph, Limits, Weights};
 use proptest::prelude::*;
 use prost::Message;
-use support::{fixture, fixtures, node, subgraph, text, value, with};
+use support::{again, fixture, fixtures, node, subgraph, text, value, with};
 
 const ROWS: usize = 128;
 
@@ -24,14 +23,6 @@ fn read(model: &ModelProto) -> Graph {
 
 fn bytes_of(graph: &Graph) -> Vec<u8> {
     graph.to_bytes(Weights::Embed).expect("it is written")
-}
-
-/// The graph as it is read again after it was written, which passes.
-fn again(graph: &Graph) -> Graph {
-    let again = Graph::from_bytes(graph.path(), bytes_of(graph), &Limits::default()).expect("it is read");
-    let report = preflight::inspect(&again, &Files::beside(graph.path()), &Limits::default());
-    assert!(report.is_passed(), "{:?}", report.findings);
-    again
 }
 
 /// Fuses, and checks everything that holds for every fused graph.
@@ -196,6 +187,8 @@ fn what_no_kernel_computes_is_refused_by_name() {
     check(Oddity::DoubledValues, &|refusal| matches!(refusal, Refusal::OtherNumbers { .. }));
     check(Oddity::ReadElsewhere, &|refusal| matches!(refusal, Refusal::ReadElsewhere { .. }));
     check(Oddity::TiledHeads, &|refusal| matches!(refusal, Refusal::OtherNumbers { .. }));
+    check(Oddity::ScaledByLength, &|refusal| matches!(refusal, Refusal::UnevenScale { .. }));
+    check(Oddity::ScaledFar, &|refusal| matches!(refusal, Refusal::UnevenScale { .. }));
 }
 
 /// A graph of the family after a change.
@@ -264,6 +257,33 @@ fn graphs_of_another_form_are_refused_by_name() {
         graph.node.push(node("Neg", &["logits"], &["hearth/attention/last"]));
     });
     assert!(matches!(refusal(taken, &plain), Refusal::NameTaken { .. }));
+}
+
+#[test]
+fn questions_to_a_graph_end_soon_and_take_little_memory() {
+    // Two constants that are expanded to eight thousand million multiplications at every position.
+    let slow = changed(Family::default(), |graph| {
+        let place = graph.node.iter().position(|node| node.op_type() == "Cos").expect("it is there");
+        let angles = graph.node[place].input[0].clone();
+        graph.node[place].input[0] = "late".to_owned();
+        let more = vec![
+            support::constant("wide", support::whole("", &[2], &[2048, 2048])),
+            support::constant("one", support::zeros("", &[1, 1])),
+            node("Expand", &["one", "wide"], &["square"]),
+            node("MatMul", &["square", "square"], &["product"]),
+            with(node("ReduceMax", &["product"], &["row"]), support::ints("axes", &[0])),
+            with(node("ReduceMax", &["row"], &["most"]), support::ints("axes", &[1])),
+            node("Add", &[&angles, "most"], &["late"]),
+        ];
+        graph.node.splice(place..place, more);
+    });
+    let found = refusal(slow, &ModelShape::default());
+    assert!(matches!(&found, Refusal::Unknown { operator, .. } if operator == "MatMul"), "{found:?}");
+    let wide = Family { head_size: 64, ..Family::default() };
+    let rows = (1 << 20) + 1;
+    let rewritten = attention::run(read(&wide.model()), &ModelShape::default(), rows);
+    let AttentionReport::Refused(found) = rewritten.report else { panic!("{:?}", rewritten.report) };
+    assert!(matches!(found, Refusal::TooManyRotations { bytes, limit, .. } if bytes > limit), "{found:?}");
 }
 
 #[test]
@@ -354,7 +374,7 @@ proptest! {
     fn no_oddity_hides_behind_a_form(family in families(), oddity in prop::sample::select(vec![
         Oddity::Alibi, Oddity::Softcap, Oddity::PartialRotation, Oddity::InterleavedRotation,
         Oddity::NoRotation, Oddity::NormAfterRotation, Oddity::BoundedAngles, Oddity::PrefixMask,
-        Oddity::DoubledValues, Oddity::ReadElsewhere,
+        Oddity::DoubledValues, Oddity::ReadElsewhere, Oddity::ScaledByLength, Oddity::ScaledFar,
     ])) {
         let family = Family { oddity: Some(oddity), ..family };
         refusal(again(&read(&family.model())), &ModelShape::default());

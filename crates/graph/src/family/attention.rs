@@ -303,6 +303,18 @@ impl Family {
             let share = writer.op("Tanh", &[&share], Vec::new());
             scores = writer.op("Mul", &[&share, &cap], Vec::new());
         }
+        if let Some(Oddity::ScaledByLength | Oddity::ScaledFar) = self.oddity {
+            let rows = writer.size(keys, 2);
+            let rows = writer.cast(&rows, data_type::FLOAT);
+            let factor = if self.oddity == Some(Oddity::ScaledFar) {
+                let (hundred, one) = (writer.number(100.0), writer.number(1.0));
+                let factor = writer.op("Div", &[&rows, &hundred], Vec::new());
+                writer.op("Max", &[&factor, &one], Vec::new())
+            } else {
+                writer.op("Sqrt", &[&rows], Vec::new())
+            };
+            scores = writer.op("Mul", &[&scores, &factor], Vec::new());
+        }
         if self.oddity == Some(Oddity::Alibi) {
             let heads = self.heads() as i64;
             let slopes = (0..heads).map(|head| 0.5_f32.powi(head as i32 + 1)).collect::<Vec<_>>();

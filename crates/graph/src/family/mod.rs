@@ -73,6 +73,10 @@ pub enum Oddity {
     ReadElsewhere,
     /// Key heads are repeated as a whole, not each.
     TiledHeads,
+    /// Scores grow with the number of tokens.
+    ScaledByLength,
+    /// The same, from the hundredth token on.
+    ScaledFar,
 }
 
 /// A decoder of the family.

@@ -2,6 +2,7 @@
 //!
 //! Everything here takes one walk over the graph, however long that is.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::is_operator;
@@ -12,7 +13,7 @@ use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{NodeProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 
 /// More copies of copies than an exporter leaves.
-const MOST_COPIES: usize = 16;
+pub(super) const MOST_COPIES: usize = 16;
 
 /// An index over the values of a graph as it stands.
 pub(super) struct Wiring<'g> {
@@ -23,7 +24,12 @@ pub(super) struct Wiring<'g> {
     initializers: HashMap<&'g str, usize>,
     inputs: HashMap<&'g str, usize>,
     outputs: HashMap<&'g str, usize>,
+    /// The numbers and multiplications that evaluations of this graph may still take together.
+    steps_left: Cell<u64>,
 }
+
+/// Some seconds of one core; a decoder of a hundred layers asks for a quarter.
+const MOST_STEPS: u64 = 1 << 32;
 
 impl<'g> Wiring<'g> {
     pub(super) fn new(graph: &'g Graph) -> Self {
@@ -50,7 +56,15 @@ impl<'g> Wiring<'g> {
             initializers: initializers.map(|(index, tensor)| (tensor.name(), index)).collect(),
             inputs: places(&graph.inputs),
             outputs: places(&graph.outputs),
+            steps_left: Cell::new(MOST_STEPS),
         }
+    }
+
+    /// Counts steps of evaluations. Says whether there were as many left.
+    pub(super) fn spend(&self, steps: u64) -> bool {
+        let left = self.steps_left.get().checked_sub(steps);
+        self.steps_left.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     pub(super) fn graph(&self) -> &'g Graph {

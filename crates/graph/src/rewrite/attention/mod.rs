@@ -117,6 +117,9 @@ pub fn run(graph: Graph, shape: &ModelShape, rows: usize) -> Rewritten<Attention
 /// Enough for every question that is asked.
 const LEAST_ROWS: usize = 16;
 
+/// The bytes of the cosines and sines of all rotations. A graph brings them in its own file.
+const MOST_TABLES: usize = 256 << 20;
+
 fn report(examined: &Examined) -> LayerReport {
     let (layer, proven) = (&examined.layer, &examined.proven);
     LayerReport {
@@ -193,6 +196,12 @@ fn rotation_of(
         Rotation::read(wiring, &layer.number, &layer.query, query, rows)?;
         let output = layer.query.rotated.clone();
         return Err(Refusal::OtherNumbers { layer: layer.number.clone(), output });
+    }
+    let pairs = rotations.iter().map(Rotation::pairs).sum::<usize>() + rotation.pairs();
+    let bytes = rows.saturating_mul(pairs).saturating_mul(2 * size_of::<f32>());
+    if bytes > MOST_TABLES {
+        let layer = layer.number.clone();
+        return Err(Refusal::TooManyRotations { layer, bytes, limit: MOST_TABLES });
     }
     rotations.push(rotation);
     Ok(Some(rotations.len() - 1))

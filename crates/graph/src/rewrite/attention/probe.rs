@@ -14,6 +14,11 @@ const TOLERANCE: f64 = 1e-6;
 /// What is added to scores that must not count. Exporters write the smallest number of some type.
 const MASKED: f64 = -1e4;
 
+/// Whether a score does not count; what is no number does.
+fn is_masked(score: f64) -> bool {
+    score <= MASKED
+}
+
 /// More heads than any decoder has.
 const MOST_HEADS: usize = 1024;
 
@@ -24,10 +29,25 @@ pub(super) struct Probe {
     pub(super) tokens: usize,
 }
 
-/// No two of its sizes are the same, nor are they sizes of a head.
+/// More numbers than all query heads of a token have.
+const MOST_WIDTH: usize = 1 << 16;
+
+/// No two of its sizes are the same. A layer may have as many heads as one of them, which the larger probe
+/// tells apart.
 const SMALL: Probe = Probe { past: 3, tokens: 4 };
 
 impl Probe {
+    /// A pass so much later that what grows with the position or the length has grown, still small enough
+    /// to be computed for every head. None of its sizes is one of the small probe's.
+    fn larger(rows: usize) -> Self {
+        Self { past: 61.min(rows.saturating_sub(5)), tokens: 5 }
+    }
+
+    /// A pass over the last position that there can be.
+    fn last(rows: usize) -> Self {
+        Self { past: rows - 1, tokens: 1 }
+    }
+
     pub(super) fn total(self) -> usize {
         self.past + self.tokens
     }
@@ -111,7 +131,8 @@ pub(super) struct Examination<'w, 'g> {
     wiring: &'w Wiring<'g>,
     /// The positions that there can be.
     rows: usize,
-    /// The shapes of values at each probe so far: the walk that finds them is shared by all layers.
+    /// Shapes, and the small lists that shapes are made of, at each probe so far: the walk that finds them
+    /// is shared by all layers.
     shapes: HashMap<(usize, usize), Evaluation<'w, 'g>>,
 }
 
@@ -133,7 +154,7 @@ impl<'w, 'g> Examination<'w, 'g> {
         let shape = self.shapes(SMALL).value(&layer.query.heads).map(|tensor| tensor.shape().to_vec());
         match shape.as_deref() {
             Some(&[1, heads @ 1..=MOST_HEADS, tokens, size])
-                if tokens == SMALL.tokens && size == layer.head_size =>
+                if tokens == SMALL.tokens && size == layer.head_size && heads * size <= MOST_WIDTH =>
             {
                 if heads % layer.kv_heads == 0 {
                     return Ok(heads);
@@ -158,14 +179,41 @@ impl<'w, 'g> Examination<'w, 'g> {
         let key = self.source(layer, &layer.key.heads, layer.kv_heads)?;
         let value = self.source(layer, &layer.value_heads, layer.kv_heads)?;
         let mut proven = Proven { heads, query, key, value, scale: 0.0, window };
-        self.compare(layer, &mut proven, rotation)?;
+        proven.scale = self.compare(layer, &proven, rotation, SMALL)?;
+        let later = self.compare(layer, &proven, rotation, Probe::larger(self.rows))?;
+        let is_even = (later - proven.scale).abs() <= TOLERANCE * proven.scale;
+        if !is_even || !self.scales_evenly(layer)? {
+            return Err(Refusal::UnevenScale {
+                layer: layer.number.clone(),
+                node: self.maker(&layer.softmax_input),
+            });
+        }
         Ok(proven)
     }
 
-    fn not_attention(&self, layer: &Layer, value: &str) -> Refusal {
+    /// Whether scores are multiplied with one number, the same at the first positions and at the last.
+    fn scales_evenly(&mut self, layer: &Layer) -> Result<bool, Refusal> {
+        let mut first = None;
+        for probe in [SMALL, Probe::last(self.rows)] {
+            let (none, ones) = (self.scored(layer, probe, 0.0)?, self.scored(layer, probe, 1.0)?);
+            let pairs = none.iter().flatten().zip(ones.iter().flatten());
+            for factor in pairs.filter(|(none, _)| !is_masked(**none)).map(|(none, one)| one - none) {
+                let difference = factor - *first.get_or_insert(factor);
+                if difference.is_nan() || difference.abs() > TOLERANCE {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn maker(&self, value: &str) -> String {
         let maker = self.wiring.maker(value);
-        let node = maker.map_or_else(|| value.to_owned(), |index| shown(self.wiring.node(index)));
-        Refusal::NotAttention { layer: layer.number.clone(), node }
+        maker.map_or_else(|| value.to_owned(), |index| shown(self.wiring.node(index)))
+    }
+
+    fn not_attention(&self, layer: &Layer, value: &str) -> Refusal {
+        Refusal::NotAttention { layer: layer.number.clone(), node: self.maker(value) }
     }
 
     fn source(&mut self, layer: &Layer, heads: &str, count: usize) -> Result<Source, Refusal> {
@@ -190,13 +238,19 @@ impl<'w, 'g> Examination<'w, 'g> {
 
     /// What is added to scores of zero: `[tokens, total]` for each head.
     fn added(&mut self, layer: &Layer, probe: Probe) -> Result<Vec<Vec<f64>>, Refusal> {
+        self.scored(layer, probe, 0.0)
+    }
+
+    /// What the softmax is given where every product of queries and keys is `score`.
+    fn scored(&mut self, layer: &Layer, probe: Probe, score: f64) -> Result<Vec<Vec<f64>>, Refusal> {
         let wiring = self.wiring;
         let shapes = self.shapes(probe);
         shapes.value(&layer.softmax_input);
+        shapes.forget_long_lists();
         let mut evaluation = Evaluation::with_shapes_of(wiring, shapes);
         probe.set_inputs(wiring, &mut evaluation);
         let count = probe.tokens * probe.total();
-        evaluation.set(&layer.scores, Tensor::real(&[1, 1, probe.tokens, probe.total()], vec![0.0; count]));
+        evaluation.set(&layer.scores, Tensor::real(&[1, 1, probe.tokens, probe.total()], vec![score; count]));
         let tensor = evaluation.value(&layer.softmax_input);
         let numbers = tensor.as_ref().and_then(|tensor| tensor.numbers());
         let numbers = numbers.ok_or_else(|| unknown(&layer.number, &evaluation, &layer.softmax_input))?;
@@ -210,10 +264,10 @@ impl<'w, 'g> Examination<'w, 'g> {
     /// How far back a layer looks, from a pass over the last position that there can be.
     fn window(&mut self, layer: &Layer) -> Result<Option<usize>, Refusal> {
         let rows = self.rows;
-        let added = self.added(layer, Probe { past: rows - 1, tokens: 1 })?;
+        let added = self.added(layer, Probe::last(rows))?;
         let attended = added[0].iter().rev().take_while(|&&number| number == 0.0).count();
         let window = (attended < rows).then_some(attended);
-        if added[0].iter().take(rows - attended).any(|&number| number > MASKED) {
+        if added[0].iter().take(rows - attended).any(|&number| !is_masked(number)) {
             return Err(self.bias(layer, &added));
         }
         let mut probes = vec![SMALL, Probe { past: 0, tokens: 5 }];
@@ -226,7 +280,7 @@ impl<'w, 'g> Examination<'w, 'g> {
                     let (token, place) = (index / probe.total(), index % probe.total());
                     let here = probe.past + token;
                     let is_seen = place <= here && window.is_none_or(|window| place + window > here);
-                    if is_seen { number == 0.0 } else { number <= MASKED }
+                    if is_seen { number == 0.0 } else { is_masked(number) }
                 })
             };
             if !added.iter().all(is_right) {
@@ -237,8 +291,7 @@ impl<'w, 'g> Examination<'w, 'g> {
     }
 
     fn bias(&self, layer: &Layer, added: &[Vec<f64>]) -> Refusal {
-        let maker = self.wiring.maker(&layer.softmax_input);
-        let node = maker.map_or_else(String::new, |index| shown(self.wiring.node(index)));
+        let node = self.maker(&layer.softmax_input);
         let layer = layer.number.clone();
         let grows = |head: &Vec<f64>| {
             // One row is enough: every token's distances grow alike.
@@ -256,35 +309,26 @@ impl<'w, 'g> Examination<'w, 'g> {
         }
     }
 
-    /// Computes a layer twice, as the graph does and as the kernel would.
+    /// Computes a layer twice, as the graph does and as the kernel would. Returns what scores are multiplied
+    /// with.
     fn compare(
         &mut self,
         layer: &Layer,
-        proven: &mut Proven,
+        proven: &Proven,
         rotation: Option<&Rotation>,
-    ) -> Result<(), Refusal> {
-        let (tokens, total) = (SMALL.tokens, SMALL.total());
+        probe: Probe,
+    ) -> Result<f64, Refusal> {
+        let (tokens, total) = (probe.tokens, probe.total());
         let wiring = self.wiring;
-        let shapes = self.shapes(SMALL);
+        let shapes = self.shapes(probe);
         shapes.value(&layer.output);
+        shapes.forget_long_lists();
         let mut evaluation = Evaluation::with_shapes_of(wiring, shapes);
-        SMALL.set_inputs(wiring, &mut evaluation);
-        let past = [1, layer.kv_heads, SMALL.past, layer.head_size];
-        for name in [&layer.past_key, &layer.past_value] {
-            evaluation.set(name, Tensor::real(&past, numbers_of(name, past.iter().product())));
-        }
-        for source in [&proven.query, &proven.key, &proven.value] {
-            let width = source.heads * layer.head_size;
-            let numbers = numbers_of(&source.name, tokens * width);
-            let shape: &[usize] = match source.form {
-                Form::Rows => &[1, tokens, width],
-                Form::Heads { .. } => &[1, tokens, source.heads, layer.head_size],
-            };
-            evaluation.set(&source.name, Tensor::real(shape, numbers));
-        }
+        probe.set_inputs(wiring, &mut evaluation);
+        set_states(layer, proven, probe, &mut evaluation);
         let mut read =
             |name: &str| evaluation.numbers(name).ok_or_else(|| unknown(&layer.number, &evaluation, name));
-        let expected = Reference::new(layer, proven, rotation);
+        let expected = Reference::new(layer, proven, rotation, probe);
         let differs = |name: &str| {
             let output = name.to_owned();
             Refusal::OtherNumbers { layer: layer.number.clone(), output }
@@ -305,8 +349,8 @@ impl<'w, 'g> Examination<'w, 'g> {
             return Err(differs(&layer.softmax_input));
         }
         let products = expected.products();
-        proven.scale = expected.scale(&scores, &products).ok_or_else(|| differs(&layer.softmax_input))?;
-        let expected = expected.output(&products, proven.scale, proven.window);
+        let scale = expected.scale(&scores, &products).ok_or_else(|| differs(&layer.softmax_input))?;
+        let expected = expected.output(&products, scale, proven.window);
         if !agree(&read(&layer.output)?, &expected) {
             return Err(differs(&layer.output));
         }
@@ -314,12 +358,30 @@ impl<'w, 'g> Examination<'w, 'g> {
         if shape.as_deref() != Some(&[1, tokens, proven.heads * layer.head_size]) {
             return Err(differs(&layer.output));
         }
-        Ok(())
+        Ok(scale)
     }
 }
 
-/// Attention over the small probe's numbers, as the kernel defines it.
+/// Sets the past and what the kernel takes to numbers of their names.
+fn set_states(layer: &Layer, proven: &Proven, probe: Probe, evaluation: &mut Evaluation<'_, '_>) {
+    let past = [1, layer.kv_heads, probe.past, layer.head_size];
+    for name in [&layer.past_key, &layer.past_value] {
+        evaluation.set(name, Tensor::real(&past, numbers_of(name, past.iter().product())));
+    }
+    for source in [&proven.query, &proven.key, &proven.value] {
+        let width = source.heads * layer.head_size;
+        let numbers = numbers_of(&source.name, probe.tokens * width);
+        let shape: &[usize] = match source.form {
+            Form::Rows => &[1, probe.tokens, width],
+            Form::Heads { .. } => &[1, probe.tokens, source.heads, layer.head_size],
+        };
+        evaluation.set(&source.name, Tensor::real(shape, numbers));
+    }
+}
+
+/// Attention over the numbers of a probe, as the kernel defines it.
 struct Reference {
+    probe: Probe,
     heads: usize,
     group: usize,
     size: usize,
@@ -332,45 +394,47 @@ struct Reference {
 }
 
 impl Reference {
-    fn new(layer: &Layer, proven: &Proven, rotation: Option<&Rotation>) -> Self {
+    fn new(layer: &Layer, proven: &Proven, rotation: Option<&Rotation>, probe: Probe) -> Self {
         let size = layer.head_size;
         // Numbers of `[tokens, heads, head size]` by head and token.
-        let head_of = |source: &Source, head: usize, token: usize| {
-            let numbers = numbers_of(&source.name, SMALL.tokens * source.heads * size);
+        let drawn = |source: &Source| numbers_of(&source.name, probe.tokens * source.heads * size);
+        let head_of = |numbers: &[f64], source: &Source, head: usize, token: usize| {
             numbers[(token * source.heads + head) * size..][..size].to_vec()
         };
-        let turned = |source: &Source, head: usize, token: usize| {
-            let head = head_of(source, head, token);
-            rotation.map_or(head.clone(), |rotation| rotation.turned(&head, SMALL.past + token))
+        let turned = |numbers: &[f64], source: &Source, head: usize, token: usize| {
+            let head = head_of(numbers, source, head, token);
+            rotation.map_or(head.clone(), |rotation| rotation.turned(&head, probe.past + token))
         };
+        let drawn_queries = drawn(&proven.query);
         let mut queries = Vec::new();
         for head in 0..proven.heads {
-            for token in 0..SMALL.tokens {
-                queries.extend(turned(&proven.query, head, token));
+            for token in 0..probe.tokens {
+                queries.extend(turned(&drawn_queries, &proven.query, head, token));
             }
         }
+        let (drawn_keys, drawn_values) = (drawn(&proven.key), drawn(&proven.value));
+        let length = probe.past * size;
+        let past_keys = numbers_of(&layer.past_key, layer.kv_heads * length);
+        let past_values = numbers_of(&layer.past_value, layer.kv_heads * length);
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let length = SMALL.past * size;
         for head in 0..layer.kv_heads {
-            let past =
-                |name: &str| numbers_of(name, layer.kv_heads * length)[head * length..][..length].to_vec();
-            keys.extend(past(&layer.past_key));
-            values.extend(past(&layer.past_value));
-            for token in 0..SMALL.tokens {
-                keys.extend(turned(&proven.key, head, token));
-                values.extend(head_of(&proven.value, head, token));
+            keys.extend_from_slice(&past_keys[head * length..][..length]);
+            values.extend_from_slice(&past_values[head * length..][..length]);
+            for token in 0..probe.tokens {
+                keys.extend(turned(&drawn_keys, &proven.key, head, token));
+                values.extend(head_of(&drawn_values, &proven.value, head, token));
             }
         }
-        Self { heads: proven.heads, group: proven.heads / layer.kv_heads, size, queries, keys, values }
+        Self { probe, heads: proven.heads, group: proven.heads / layer.kv_heads, size, queries, keys, values }
     }
 
     /// Queries times keys, `[heads, tokens, total]`.
     fn products(&self) -> Vec<f64> {
-        let (size, total) = (self.size, SMALL.total());
+        let (size, total) = (self.size, self.probe.total());
         let mut products = Vec::new();
         for head in 0..self.heads {
-            for token in 0..SMALL.tokens {
-                let query = &self.queries[(head * SMALL.tokens + token) * size..][..size];
+            for token in 0..self.probe.tokens {
+                let query = &self.queries[(head * self.probe.tokens + token) * size..][..size];
                 for place in 0..total {
                     let key = &self.keys[(head / self.group * total + place) * size..][..size];
                     products.push(query.iter().zip(key).map(|(query, key)| query * key).sum());
@@ -392,13 +456,13 @@ impl Reference {
 
     /// Weighted values, `[tokens, heads · head size]`.
     fn output(&self, products: &[f64], scale: f64, window: Option<usize>) -> Vec<f64> {
-        let (size, total) = (self.size, SMALL.total());
-        let mut output = vec![0.0; SMALL.tokens * self.heads * size];
+        let (size, total) = (self.size, self.probe.total());
+        let mut output = vec![0.0; self.probe.tokens * self.heads * size];
         for head in 0..self.heads {
-            for token in 0..SMALL.tokens {
-                let here = SMALL.past + token;
+            for token in 0..self.probe.tokens {
+                let here = self.probe.past + token;
                 let first = window.map_or(0, |window| (here + 1).saturating_sub(window));
-                let row = &products[(head * SMALL.tokens + token) * total..][..total];
+                let row = &products[(head * self.probe.tokens + token) * total..][..total];
                 let most =
                     row[first..=here].iter().fold(f64::NEG_INFINITY, |most, score| most.max(score * scale));
                 let shares: Vec<f64> =

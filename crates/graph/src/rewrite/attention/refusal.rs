@@ -46,6 +46,12 @@ pub enum Refusal {
     Alibi { layer: String, node: String },
     #[error("layer {layer}: `{node}` adds more than a causal mask")]
     AttentionBias { layer: String, node: String },
+    #[error("layer {layer}: `{node}` is given scores whose factor changes with the position or the length")]
+    UnevenScale { layer: String, node: String },
+    #[error(
+        "layer {layer}: with its own rotation the tables of all would take {bytes} bytes, more than {limit}"
+    )]
+    TooManyRotations { layer: String, bytes: usize, limit: usize },
     #[error("layer {layer}: nothing is known of what `{node}` ({operator}) makes")]
     Unknown { layer: String, node: String, operator: String },
     #[error("layer {layer}: `{output}` is not what the fused attention would compute")]

@@ -36,6 +36,9 @@ pub(super) struct Evaluation<'w, 'g> {
 /// What one evaluation computes at most: masks over the longest context, and no more than 128 MB.
 const MOST_IN_ALL: usize = 1 << 24;
 
+/// Longer lists are no places or sizes.
+const MOST_OF_A_SHAPE: usize = 4096;
+
 impl<'w, 'g> Evaluation<'w, 'g> {
     pub(super) fn new(wiring: &'w Wiring<'g>) -> Self {
         Self { wiring, known: Known::new(), shapes: None, stopped_at: None, left: MOST_IN_ALL }
@@ -59,6 +62,15 @@ impl<'w, 'g> Evaluation<'w, 'g> {
             }
         }
         self.known.get(name)?.clone()
+    }
+
+    /// Keeps the shapes alone of values with more numbers than shapes are made of.
+    pub(super) fn forget_long_lists(&mut self) {
+        for tensor in self.known.values_mut().flatten() {
+            if tensor.numbers().is_some_and(|numbers| numbers.len() > MOST_OF_A_SHAPE) {
+                *tensor = Rc::new(Tensor::shaped(tensor.shape()));
+            }
+        }
     }
 
     /// The numbers of the value `name`.
@@ -109,13 +121,19 @@ impl<'w, 'g> Evaluation<'w, 'g> {
     /// The tensor, without numbers where there were too many before.
     fn afforded(&mut self, tensor: Tensor) -> Tensor {
         let count = tensor.numbers().map_or(0, <[f64]>::len);
-        match self.left.checked_sub(count) {
+        match self.left.checked_sub(count).filter(|_| self.wiring.spend(count as u64)) {
             Some(left) => {
                 self.left = left;
                 tensor
             }
             None => Tensor::shaped(tensor.shape()),
         }
+    }
+
+    /// Whether a softmax is along an axis that newer sets have not by default.
+    fn has_old_axis(&self, node: &NodeProto) -> bool {
+        let is_old = || self.wiring.graph().operator_set("").is_some_and(|version| version < 13);
+        node.op_type() == "Softmax" && attribute(node, "axis").is_none() && is_old()
     }
 
     fn foreign_shape(&self, node: &NodeProto) -> Option<Rc<Tensor>> {
@@ -133,7 +151,9 @@ impl<'w, 'g> Evaluation<'w, 'g> {
         }
         let find = |name: &String| self.known.get(name).and_then(Option::as_deref);
         let inputs: Vec<Option<&Tensor>> = node.input.iter().map(find).collect();
-        let results = operator(node, &inputs);
+        let is_affordable = self.wiring.spend(products::steps(node, &inputs));
+        let is_computed = is_affordable && !self.has_old_axis(node);
+        let results = if is_computed { operator(node, &inputs) } else { None };
         let is_known = |tensor: &Option<&Tensor>| tensor.is_some_and(|tensor| tensor.numbers().is_some());
         let had_all = node.input.iter().zip(&inputs).all(|(name, value)| name.is_empty() || is_known(value));
         let lacks = |results: &Option<Vec<Tensor>>| match results {
@@ -165,6 +185,9 @@ fn constant(wiring: &Wiring<'_>, name: &str, tensor: &TensorProto) -> Option<Rc<
 /// What a node makes of its inputs; `None` for operators that are not computed here, and for inputs of
 /// which too little is known.
 fn operator(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
+    if !is_as_assumed(node) {
+        return None;
+    }
     let result = match canonical_domain(node.domain()) {
         "" => match node.op_type() {
             "Split" => return layout::split(node, inputs),
@@ -182,6 +205,16 @@ fn operator(node: &NodeProto, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>>
         _ => None,
     };
     Some(vec![result?])
+}
+
+/// Whether attributes that change what is computed, and that nobody reads here, are left at their defaults.
+fn is_as_assumed(node: &NodeProto) -> bool {
+    let has = |name: &str, value: i64| int(node, name, value) == value;
+    match node.op_type() {
+        "CumSum" => has("exclusive", 0) && has("reverse", 0),
+        "IsInf" => has("detect_negative", 1) && has("detect_positive", 1),
+        _ => true,
+    }
 }
 
 fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {

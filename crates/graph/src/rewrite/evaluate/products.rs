@@ -45,6 +45,18 @@ pub(super) fn skipped(inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     Some(vec![Tensor::shaped(shape), statistics(), statistics(), Tensor::shaped(shape)])
 }
 
+/// The multiplications that a node asks for, where they are many for its size.
+pub(super) fn steps(node: &NodeProto, inputs: &[Option<&Tensor>]) -> u64 {
+    let (Some(Some(left)), Some(Some(right))) = (inputs.first(), inputs.get(1)) else { return 0 };
+    if node.op_type() != "MatMul" || left.numbers().is_none() || right.numbers().is_none() {
+        return 0;
+    }
+    let ([.., rows, _], [.., columns]) = (left.shape(), right.shape()) else { return 0 };
+    let all = |tensor: &Tensor, times: usize| count(tensor.shape()).unwrap_or(0).saturating_mul(times) as u64;
+    // Either may be repeated along the axes before.
+    all(left, *columns).max(all(right, *rows))
+}
+
 fn matmul(left: &Tensor, right: &Tensor) -> Option<Tensor> {
     let ([before_left @ .., rows, inner], [before_right @ .., depth, columns]) =
         (left.shape(), right.shape())
