@@ -344,3 +344,35 @@ fn every_layer_of_a_real_export_is_packed() {
         }
     }
 }
+
+#[test]
+fn weights_that_many_groups_share_are_not_multiplied() {
+    // Sixteen groups of products over different values, all with the weights of one.
+    let (mut nodes, mut sums) = (Vec::new(), Vec::new());
+    for group in 0..16 {
+        let input = format!("x{group}");
+        nodes.push(node("Neg", &["x"], &[&input]));
+        for (name, columns) in [("gate", 24), ("up", 8)] {
+            let mut product = product(name, columns);
+            product.input[0].clone_from(&input);
+            product.name = text(&format!("{name}{group}"));
+            product.output = vec![format!("{name}_out{group}")];
+            sums.push(node("ReduceSum", &[&product.output[0]], &[&format!("{name}_sum{group}")]));
+            nodes.push(product);
+        }
+    }
+    let names: Vec<String> = sums.iter().map(|node| node.output[0].clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    nodes.extend(sums);
+    nodes.push(with(node("Concat", &names, &["y"]), int("axis", -1)));
+    let tensors = [weights("gate", 24), weights("up", 8)].concat();
+    let all: usize = tensors.iter().map(|tensor| tensor.raw_data.as_ref().expect("raw bytes").len()).sum();
+    let folder = Folder::new(&of((nodes, tensors)));
+    let report = pack::run(folder.open(), FILE).report;
+    assert_eq!(report.packed(), 1, "{report:?}");
+    assert!(report.bytes <= all as u64 + 64, "{} bytes of {all}", report.bytes);
+    let refused = report.groups.iter().filter(|group| {
+        matches!(&group.outcome, Outcome::Refused(Refusal::Multiplied { product }) if product.starts_with("gate"))
+    });
+    assert_eq!(refused.count(), 15, "{report:?}");
+}

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::wiring::{Wiring, sweep};
 use super::{Rewritten, build, integer, is_operator};
 use crate::data::{DataFile, Place};
-use crate::preflight::{element_bits, is_plain_name};
+use crate::preflight::{Files, element_bits, is_plain_name};
 use crate::proto::{NodeProto, TensorProto, data_type};
 use crate::{Graph, Part};
 
@@ -37,6 +37,7 @@ pub struct Group {
     pub outcome: Outcome,
 }
 
+/// What became of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Attention reads the packed product.
@@ -59,6 +60,8 @@ pub enum Refusal {
     Size { product: String, input: &'static str },
     #[error("its operator set {0} knows no Split by an input")]
     OperatorSet(i64),
+    #[error("the weights of `{product}` are shared so often that joining them takes more than there are")]
+    Multiplied { product: String },
     #[error("`{0}` is no plain file name, or holds weights of this graph")]
     DataFile(String),
 }
@@ -104,9 +107,18 @@ pub fn run(mut graph: Graph, data_file: &str) -> Rewritten<PackReport> {
     let mut file = DataFile::new(data_file);
     let mut edits = Edits::default();
     let is_free = is_free(&graph, data_file);
+    // Each weight is joined once. What many share is small, and there is more that is not joined at all.
+    let mut room = weight_bytes(&graph);
     for nodes in groups(&graph) {
         let plan = match is_free {
-            true => plan(&wiring, &nodes),
+            true => plan(&wiring, &nodes).and_then(|plan| {
+                let bytes = plan.bytes();
+                match bytes <= room {
+                    true => room -= bytes,
+                    false => return Err(Refusal::Multiplied { product: name(wiring.node(nodes[0])) }),
+                }
+                Ok(plan)
+            }),
             false => Err(Refusal::DataFile(data_file.to_owned())),
         };
         let products = nodes.iter().map(|&node| name(wiring.node(node))).collect();
@@ -184,6 +196,29 @@ struct Joined {
     data_type: i32,
     dims: Vec<i64>,
     parts: Vec<Place>,
+}
+
+impl Plan {
+    /// The bytes of everything that is joined.
+    fn bytes(&self) -> u64 {
+        self.inputs.iter().flat_map(|(_, joined)| &joined.parts).map(Place::length).sum()
+    }
+}
+
+/// The bytes of all weights, those of a file that many tensors share no more often than it has them.
+fn weight_bytes(graph: &Graph) -> u64 {
+    let files = Files::beside(graph.path());
+    let (mut inline, mut by_file) = (0_u64, HashMap::<String, u64>::new());
+    for tensor in &graph.initializers {
+        match graph.place(tensor) {
+            Some(Place::Beside { file, length, .. }) => *by_file.entry(file).or_default() += length,
+            Some(place) => inline += place.length(),
+            None => {}
+        }
+    }
+    // A file that is still to be written has each weight once.
+    let bytes = by_file.into_iter().map(|(file, bytes)| bytes.min(files.size(&file).unwrap_or(bytes)));
+    bytes.sum::<u64>() + inline
 }
 
 fn plan(wiring: &Wiring<'_>, nodes: &[usize]) -> Result<Plan, Refusal> {
@@ -388,6 +423,10 @@ fn attention(wiring: &Wiring<'_>, products: &mut [Product], inputs: &mut [(usize
     let mut order = Vec::new();
     for input in 0..3 {
         order.push(products.iter().position(|product| product.output == read(node, input))?);
+    }
+    // Where one product is two of them, no order puts each in its place.
+    if (0..3).any(|product| !order.contains(&product)) {
+        return None;
     }
     let (heads, shared) = (integer(node, "num_heads")?, integer(node, "kv_num_heads")?);
     let columns = |place: usize| products[order[place]].columns;
