@@ -7,7 +7,11 @@ use std::path::Path;
 use graph::family::Family;
 use graph::preflight::{self, Files};
 use graph::proto::{AttributeProto, ModelProto};
-use graph::rewrite::{embedding, hidden_state, norm, pack};
+use graph::rewrite::accuracy::SelfTest;
+use graph::rewrite::attention::ModelShape;
+use graph::rewrite::hidden_state::HiddenStateReport;
+use graph::rewrite::last_token::LastTokenReport;
+use graph::rewrite::{accuracy, attention, embedding, hidden_state, last_token, norm, pack};
 use graph::{Graph, Limits, Weights};
 use proptest::prelude::*;
 use prost::Message;
@@ -78,10 +82,21 @@ proptest! {
         let open = || Graph::from_bytes(Path::new("model.onnx"), model.encode_to_vec(), &Limits::default());
         let Ok(graph) = open() else { return Ok(()) };
         let was_passed = is_passed(&graph);
-        let normed = norm::run(graph.clone()).graph;
-        let embedded = embedding::run(graph.clone()).graph;
-        let given = hidden_state::run(graph.clone()).graph;
-        for rewritten in [&normed, &embedded, &given] {
+        let given = hidden_state::run(graph.clone());
+        let cut = last_token::run(graph.clone());
+        // Nothing of this would be asked of passes that refuse every graph.
+        let is_given = matches!(given.report, HiddenStateReport::Added { .. });
+        let is_cut = matches!(cut.report, LastTokenReport::Inserted { .. });
+        prop_assert!(!damages.is_empty() || is_given && is_cut, "{:?} {:?}", given.report, cut.report);
+        let rewritten = [
+            given.graph,
+            cut.graph,
+            norm::run(graph.clone()).graph,
+            embedding::run(graph.clone()).graph,
+            accuracy::run(graph.clone(), SelfTest::Passed).graph,
+            attention::run(graph.clone(), &ModelShape::default(), 64).graph,
+        ];
+        for rewritten in &rewritten {
             let rewritten = again(rewritten);
             prop_assert!(!was_passed || is_passed(&rewritten));
         }

@@ -4,25 +4,15 @@ mod support;
 
 use std::path::Path;
 
-use graph::preflight::{self, Files};
 use graph::proto::{ModelProto, NodeProto, TensorProto, data_type};
 use graph::rewrite::accuracy::{self, Outcome, SelfTest};
 use graph::rewrite::last_token::{self, LastTokenReport, Refusal};
 use graph::{Graph, Limits, Weights};
 use prost::Message;
-use support::{bytes, ember, fixtures, graph_of, int, kernel, model, node, value, with, zeros};
+use support::{again, bytes, ember, fixtures, graph_of, int, kernel, model, node, value, with, zeros};
 
 fn read(model: &ModelProto) -> Graph {
     Graph::from_bytes(Path::new("model.onnx"), model.encode_to_vec(), &Limits::default()).expect("a model")
-}
-
-/// The graph as it is read again after it was written, which passes.
-fn again(graph: &Graph) -> Graph {
-    let bytes = graph.to_bytes(Weights::Embed).expect("it is written");
-    let again = Graph::from_bytes(graph.path(), bytes, &Limits::default()).expect("it is read");
-    let report = preflight::inspect(&again, &Files::beside(graph.path()), &Limits::default());
-    assert!(report.is_passed(), "{:?}", report.findings);
-    again
 }
 
 /// A product of 4-bit weights.

@@ -233,9 +233,7 @@ fn a_rewritten_graph_refers_to_the_weights_of_its_original() {
     assert_eq!(reference("small"), None, "shapes and scalars stay where runtimes look for them");
     // A graph that refers to another is itself written without loss.
     let bytes = std::fs::read(&target).expect("read");
-    assert!(
-        rewritten.to_bytes(Weights::Refer).expect("it is written") == bytes || rewritten.counts().weights > 0
-    );
+    assert_eq!(rewritten.to_bytes(Weights::Refer).expect("it is written"), bytes);
 }
 
 #[test]

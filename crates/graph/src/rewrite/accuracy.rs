@@ -32,10 +32,12 @@ pub enum Outcome {
 /// Every MatMulNBits of the graph with what became of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccuracyReport {
+    /// The names of their nodes, in the order of the graph.
     pub products: Vec<(String, Outcome)>,
 }
 
 impl AccuracyReport {
+    /// How many compute at a higher level now.
     pub fn raised(&self) -> usize {
         self.products.iter().filter(|(_, outcome)| *outcome == Outcome::Raised).count()
     }

@@ -18,6 +18,7 @@ const NAME: &str = "hearth/last_hidden_state";
 pub enum HiddenStateReport {
     /// The value is an output now.
     Added {
+        /// Its name in the graph.
         value: String,
     },
     AlreadyThere,

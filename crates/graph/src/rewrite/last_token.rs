@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::wiring::{Wiring, dimensions, reads};
+use super::wiring::{MOST_COPIES, Wiring, dimensions, reads};
 use super::{Rewritten, build, is_operator};
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::type_proto;
@@ -23,6 +23,7 @@ const HIDDEN: &str = "hearth/last_token/hidden";
 pub enum LastTokenReport {
     /// The node `product` reads one position.
     Inserted {
+        /// The name of the node that makes the logits.
         product: String,
     },
     /// The graph gives one position as it is.
@@ -117,8 +118,12 @@ pub(super) fn head(wiring: &Wiring<'_>) -> Result<Head, Refusal> {
         Ok::<usize, Refusal>(node)
     };
     let mut node = step(LOGITS)?;
-    // Graphs with f16 inside may give f32 outside.
-    if is_operator(&graph.nodes[node], "", "Cast") {
+    // Graphs with f16 inside may give f32 outside, and exporters leave copies to rename values.
+    for _ in 0..MOST_COPIES {
+        let is_passed_on = ["Cast", "Identity"].iter().any(|copy| is_operator(&graph.nodes[node], "", copy));
+        if !is_passed_on {
+            break;
+        }
         node = step(&input(node, 0)?)?;
     }
     if is_operator(&graph.nodes[node], "", "MatMul")
