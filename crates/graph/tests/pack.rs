@@ -210,6 +210,19 @@ fn attention_that_rotates_outside_or_norms_inside_gets_its_parts_by_a_split() {
     }
 }
 
+#[test]
+fn attention_that_reads_one_product_as_two_gets_its_parts_by_a_split() {
+    // Keys are values as well, and what stands in the place of the past is the third product.
+    let twice = |node: &mut NodeProto| {
+        node.input[1] = "v_out".to_owned();
+        node.input[3] = "k_out".to_owned();
+    };
+    let folder = Folder::new(&attended(twice));
+    let (graph, report) = packed(&folder);
+    assert_eq!(report.groups[0].outcome, Outcome::Split);
+    assert_eq!(graph.nodes[2].input[..4], ["q_out", "v_out", "v_out", "k_out"]);
+}
+
 /// Why the model stays as it is, byte for byte.
 fn refusal(model: &ModelProto, file: &str) -> Refusal {
     let folder = Folder::new(model);

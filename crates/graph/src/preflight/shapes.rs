@@ -42,12 +42,63 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
     let first = input(0);
     let element = first.map_or(0, |value| value.element);
     let made = |shape: Option<Shape>, element: i32| Value { is_constant, element, shape, ..Value::default() };
+    if let Some(value) = sized(node, inputs, is_constant)? {
+        return Ok(vec![value]);
+    }
     let value = match node.op_type() {
-        operator if is_constant && UNFOLLOWED.contains(&operator) => return Err(Unfollowable),
         "Constant" => constant(node),
         "Shape" | "Size" => measured(node, inputs, is_constant),
         "Split" => return Ok(split(node, inputs, is_constant)),
         "Identity" => first.cloned().unwrap_or_default(),
+        "Concat" => concat(node, inputs, is_constant),
+        "Gather" => gather(node, inputs, is_constant),
+        "GatherElements" => made(input(1).and_then(|value| value.shape.clone()), element),
+        "GatherND" => made(gather_nd(inputs), element),
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" => {
+            rearranged(node, inputs, is_constant)
+        }
+        "Cast" => {
+            let to = attribute(node, "to").and_then(|to| to.i).map_or(0, |to| to as i32);
+            let numbers = first.and_then(|value| value.numbers.clone()?.cast(to));
+            Value { numbers, ..made(first.and_then(|value| value.shape.clone()), to) }
+        }
+        "MatMul" => made(matmul(input(0), input(1)), element),
+        "MatMulInteger" => made(matmul(input(0), input(1)), data_type::INT32),
+        "Gemm" => made(gemm(node, input(0), input(1)), element),
+        "Slice" => slice(node, inputs, is_constant),
+        "Where" => choose(inputs, is_constant),
+        operator if operator.starts_with("Reduce") => reduced(node, inputs, is_constant),
+        "ArgMax" | "ArgMin" => made(reduced(node, inputs, is_constant).shape, data_type::INT64),
+        operator if PAIRWISE.contains(&operator) => pairwise(operator, inputs, is_constant),
+        operator if KEEP_SHAPE.contains(&operator) => {
+            let element = match operator {
+                "DequantizeLinear" => data_type::FLOAT,
+                "CastLike" => input(1).map_or(0, |value| value.element),
+                "EyeLike" => attribute(node, "dtype").and_then(|to| to.i).map_or(element, |to| to as i32),
+                _ => element,
+            };
+            let numbers = first.and_then(|value| value.numbers.as_ref()?.apply(operator)?.held_as(element));
+            Value { numbers, ..made(first.and_then(|value| value.shape.clone()), element) }
+        }
+        // Parts of what they are given, whose number depends on it.
+        "Compress" | "DepthToSpace" | "SpaceToDepth" | "TopK" | "Unique" => made(None, element),
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![value])
+}
+
+/// The output of an operator whose size is decided by numbers or attributes; `None` for all others.
+fn sized(
+    node: &NodeProto,
+    inputs: &[Option<&Value>],
+    is_constant: bool,
+) -> Result<Option<Value>, Unfollowable> {
+    let input = |index: usize| inputs.get(index).copied().flatten();
+    let first = input(0);
+    let element = first.map_or(0, |value| value.element);
+    let made = |shape: Option<Shape>, element: i32| Value { is_constant, element, shape, ..Value::default() };
+    Ok(Some(match node.op_type() {
+        operator if is_constant && UNFOLLOWED.contains(&operator) => return Err(Unfollowable),
         "ConstantOfShape" => filled(node, amounts(first)?, is_constant),
         "Expand" => {
             let target = amounts(input(1))?.map(sizes);
@@ -91,40 +142,8 @@ pub(super) fn infer(node: &NodeProto, inputs: &[Option<&Value>]) -> Result<Vec<V
             let all = inputs.iter().flatten().map(|value| value.shape.as_deref());
             made(all.collect::<Option<Vec<_>>>().map(|shapes| shapes.concat()), element)
         }
-        "Concat" => concat(node, inputs, is_constant),
-        "Gather" => gather(node, inputs, is_constant),
-        "GatherElements" => made(input(1).and_then(|value| value.shape.clone()), element),
-        "GatherND" => made(gather_nd(inputs), element),
-        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" => {
-            rearranged(node, inputs, is_constant)
-        }
-        "Cast" => {
-            let to = attribute(node, "to").and_then(|to| to.i).map_or(0, |to| to as i32);
-            let numbers = first.and_then(|value| value.numbers.clone()?.cast(to));
-            Value { numbers, ..made(first.and_then(|value| value.shape.clone()), to) }
-        }
-        "MatMul" | "MatMulInteger" => made(matmul(input(0), input(1)), element),
-        "Gemm" => made(gemm(node, input(0), input(1)), element),
-        "Slice" => slice(node, inputs, is_constant),
-        "Where" => choose(inputs, is_constant),
-        operator if operator.starts_with("Reduce") => reduced(node, inputs, is_constant),
-        "ArgMax" | "ArgMin" => made(reduced(node, inputs, is_constant).shape, data_type::INT64),
-        operator if PAIRWISE.contains(&operator) => pairwise(operator, inputs, is_constant),
-        operator if KEEP_SHAPE.contains(&operator) => {
-            let element = match operator {
-                "DequantizeLinear" => data_type::FLOAT,
-                "CastLike" => input(1).map_or(0, |value| value.element),
-                "EyeLike" => attribute(node, "dtype").and_then(|to| to.i).map_or(element, |to| to as i32),
-                _ => element,
-            };
-            let numbers = first.and_then(|value| value.numbers.as_ref()?.apply(operator)?.held_as(element));
-            Value { numbers, ..made(first.and_then(|value| value.shape.clone()), element) }
-        }
-        // Parts of what they are given, whose number depends on it.
-        "Compress" | "DepthToSpace" | "SpaceToDepth" | "TopK" | "Unique" => made(None, element),
-        _ => return Ok(Vec::new()),
-    };
-    Ok(vec![value])
+        _ => return Ok(None),
+    }))
 }
 
 /// The numbers that decide the size of an output: `None` where they come at run time.
