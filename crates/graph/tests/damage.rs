@@ -4,11 +4,12 @@ mod support;
 
 use std::path::Path;
 
-use graph::family::Family;
+use graph::family::{Family, Products};
 use graph::preflight::{self, Files};
 use graph::proto::{AttributeProto, ModelProto};
 use graph::rewrite::accuracy::SelfTest;
 use graph::rewrite::attention::ModelShape;
+use graph::rewrite::embedding::EmbeddingReport;
 use graph::rewrite::hidden_state::HiddenStateReport;
 use graph::rewrite::last_token::LastTokenReport;
 use graph::rewrite::{accuracy, attention, embedding, hidden_state, last_token, norm, pack};
@@ -77,7 +78,8 @@ proptest! {
         seed in any::<u64>(),
         damages in prop::collection::vec(any::<(usize, usize, u8)>(), 0..4),
     ) {
-        let mut model = Family::random(seed).model();
+        let family = Family::random(seed);
+        let mut model = family.model();
         damage(&mut model, &damages);
         let open = || Graph::from_bytes(Path::new("model.onnx"), model.encode_to_vec(), &Limits::default());
         let Ok(graph) = open() else { return Ok(()) };
@@ -88,11 +90,15 @@ proptest! {
         let is_given = matches!(given.report, HiddenStateReport::Added { .. });
         let is_cut = matches!(cut.report, LastTokenReport::Inserted { .. });
         prop_assert!(!damages.is_empty() || is_given && is_cut, "{:?} {:?}", given.report, cut.report);
+        let shared = embedding::run(graph.clone());
+        let is_tied = family.is_tied && family.products == Products::Bits4;
+        let is_shared = matches!(shared.report, EmbeddingReport::Shared { .. });
+        prop_assert!(!damages.is_empty() || is_shared == is_tied, "{:?}", shared.report);
         let rewritten = [
             given.graph,
             cut.graph,
             norm::run(graph.clone()).graph,
-            embedding::run(graph.clone()).graph,
+            shared.graph,
             accuracy::run(graph.clone(), SelfTest::Passed).graph,
             attention::run(graph.clone(), &ModelShape::default(), 64).graph,
         ];

@@ -111,6 +111,8 @@ pub struct Family {
     pub always_expands: bool,
     /// Whether weights are reached through copies.
     pub has_copies: bool,
+    /// Whether tokens are embedded by what the 4-bit weights of the logits stand for.
+    pub is_tied: bool,
     pub window: Option<usize>,
     /// A layer whose queries and keys are not rotated.
     pub unrotated: Option<usize>,
@@ -141,6 +143,7 @@ impl Default for Family {
             has_reciprocal: false,
             always_expands: false,
             has_copies: false,
+            is_tied: false,
             window: None,
             unrotated: None,
             oddity: None,
@@ -190,6 +193,7 @@ impl Family {
             has_reciprocal,
             always_expands,
             has_copies,
+            is_tied: seed.is_multiple_of(2),
             ..Self::default()
         }
     }
@@ -212,6 +216,9 @@ impl Family {
         let last = self.norm(&mut writer, "model.norm", &state, self.hidden);
         let sizes = (self.hidden, self.vocabulary);
         let logits = writer.product("lm_head", &last, sizes, self.products);
+        if self.is_tied && self.products == Products::Bits4 {
+            writer.tie(&table, "lm_head");
+        }
         writer.named("Identity", &[&logits], "logits", Vec::new());
         self.finish(writer)
     }

@@ -152,6 +152,27 @@ impl Writer {
         }
     }
 
+    /// Gives the table the numbers that the 4-bit weights of a product stand for: half bytes less eight, the
+    /// lower half first, times the scale of their block of 32.
+    pub(super) fn tie(&mut self, table: &str, product: &str) {
+        let raw = |tensors: &[TensorProto], name: &str| {
+            let tensor = tensors.iter().find(|tensor| tensor.name() == name);
+            tensor.and_then(|tensor| tensor.raw_data.clone()).unwrap_or_default()
+        };
+        let packed = raw(&self.tensors, &format!("{product}.weight_Q4"));
+        let scales = raw(&self.tensors, &format!("{product}.weight_scales"));
+        let mut numbers = Vec::with_capacity(packed.len() * 8);
+        for (block, scale) in packed.chunks(16).zip(scales.as_chunks().0) {
+            let scale = f32::from_le_bytes(*scale);
+            for half in block.iter().flat_map(|byte| [byte & 15, byte >> 4]) {
+                numbers.extend_from_slice(&((f32::from(half) - 8.0) * scale).to_le_bytes());
+            }
+        }
+        for tensor in self.tensors.iter_mut().filter(|tensor| tensor.name() == table) {
+            tensor.raw_data = Some(std::mem::take(&mut numbers));
+        }
+    }
+
     /// One size of a value's shape, a scalar.
     pub(super) fn size(&mut self, value: &str, axis: i64) -> String {
         let shape = self.op("Shape", &[value], Vec::new());
