@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use prost::Message;
 use support::{constant, graph_of, int, ints, model, node, text, whole, zeros};
 
-const OPERATORS: [&str; 70] = [
+const OPERATORS: [&str; 80] = [
     "Identity",
     "Shape",
     "Size",
@@ -79,6 +79,16 @@ const OPERATORS: [&str; 70] = [
     "Log",
     "DequantizeLinear",
     "Split",
+    "Unique",
+    "TopK",
+    "Compress",
+    "ArgMax",
+    "ReduceL2",
+    "CastLike",
+    "EyeLike",
+    "Conv",
+    "MaxPool",
+    "STFT",
     "NonZero",
     "Trilu",
     "MatMulNBits",
@@ -144,6 +154,9 @@ fn given() -> impl Strategy<Value = AttributeProto> {
         "num_heads",
         "kv_num_heads",
         "output_shape",
+        "split",
+        "dtype",
+        "noop_with_empty_axes",
     ]);
     (prop_oneof![name, more], number(), numbers, any::<bool>()).prop_map(|(name, value, numbers, is_list)| {
         if name == "scales" {
