@@ -13,6 +13,7 @@ pub const COMMANDS: &[&str] = &[
     "open_conversation",
     "open_link",
     "pin_conversation",
+    "pin_message",
     "regenerate_reply",
     "rename_conversation",
     "reset_conversation",

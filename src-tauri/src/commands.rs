@@ -235,6 +235,20 @@ pub(crate) async fn select_branch(
     Ok(selected.await?.into())
 }
 
+/// Keeps a message in what the model is given when its turn leaves a full window, or no longer. A reply stays
+/// with the question that it answers.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn pin_message(
+    backend: State<'_, Backend>,
+    conversation: String,
+    message: String,
+    pinned: bool,
+) -> Result<()> {
+    let (conversation, message) = (id(&conversation)?, id(&message)?);
+    waiting(&backend, move |backend| backend.history().pin_message(conversation, message, pinned)).await
+}
+
 /// Clears the model's memory of the conversation. Resolves with its line in the list.
 #[tauri::command]
 #[specta::specta]

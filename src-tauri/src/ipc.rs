@@ -59,6 +59,7 @@ impl From<&backend::Error> for IpcError {
             Error::DataFolder { full: true, .. } => ErrorCode::DiskFull,
             Error::DataFolder { .. } => ErrorCode::DataFolderUnwritable,
             Error::History { full: true, .. } | Error::Export { full: true, .. } => ErrorCode::DiskFull,
+            Error::PinnedTooLong { .. } => ErrorCode::PromptTooLong,
             Error::Busy => ErrorCode::Busy,
             _ => ErrorCode::Internal,
         };

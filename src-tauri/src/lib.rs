@@ -49,6 +49,7 @@ pub fn interface() -> Builder<tauri::Wry> {
             commands::continue_reply,
             commands::stop_reply,
             commands::select_branch,
+            commands::pin_message,
             commands::reset_conversation,
             commands::undo_reset,
             commands::set_draft,

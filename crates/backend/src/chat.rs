@@ -581,9 +581,10 @@ impl Chat {
             }
         }
         let settings = serde_json::to_string(options).ok();
-        if let Err(error) = self.0.history.finish(turn.conversation, &reply, settings.as_deref()) {
+        match self.0.history.finish(turn.conversation, &reply, settings.as_deref()) {
+            Ok(pinned) => reply.pinned = pinned,
             // The caller has the reply, and what was saved of it while it was made is kept.
-            tracing::warn!(%error, "a reply was not saved");
+            Err(error) => tracing::warn!(%error, "a reply was not saved"),
         }
         reply
     }

@@ -2,13 +2,14 @@
 //!
 //! While everything fits, that is all since the last reset. When it no longer does, whole turns leave at once
 //! until a good part of the window is free, so that the next replies build on the same beginning: a window
-//! that moved with every turn would have to be read again with every turn.
+//! that moved with every turn would have to be read again with every turn. What is pinned stays, in its order
+//! before the turns that are left.
 
 use engine::{RenderOptions, TokenId};
 use uuid::Uuid;
 
-use crate::conversation::{Conversation, Entry};
-use crate::error::Result;
+use crate::conversation::{self, Conversation, Entry};
+use crate::error::{Error, Result};
 use crate::inference::Inference;
 
 /// How much of the window the prompt may take after turns had to leave.
@@ -34,7 +35,7 @@ impl Room {
 /// A prompt, and what it leaves out.
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<TokenId>,
-    /// The first message in it, where not all since the last reset are.
+    /// The first message in it besides pinned ones, where not all since the last reset are.
     pub(crate) begins: Option<Uuid>,
 }
 
@@ -53,24 +54,33 @@ pub(crate) struct Wanted<'c> {
 
 /// Makes the prompt that fits. Where not even the last turn does, the prompt has everything, and the engine
 /// says by how much it is too long.
+///
+/// # Errors
+/// [`Error::PinnedTooLong`] where only what is pinned keeps the last turn from fitting; those of the template
+/// and the tokenizer.
 pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -> Result<Prompt> {
     let turns = turns(wanted.conversation, wanted.end);
     let first = wanted
         .began
         .and_then(|id| turns.iter().position(|&place| wanted.conversation.entries[place].id() == id))
         .unwrap_or(0);
-    let tokens = render(inference, &wanted, turns.get(first).copied(), first == 0).await?;
+    let last = turns.len().saturating_sub(1);
+    let tokens = render(inference, &wanted, &turns, first).await?;
     let is_within = |tokens: &[TokenId], limit: usize| tokens.len() + wanted.said + room.reserved <= limit;
-    if is_within(&tokens, room.window) || first + 1 >= turns.len() {
+    if is_within(&tokens, room.window) {
+        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
+    }
+    if first >= last {
+        refuse_pinned(inference, room, &wanted, &turns, tokens.len()).await?;
         return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
     }
     let kept = (room.window as f64 * KEPT_SHARE) as usize;
     // The fewest turns that leave; fewer tokens with every one.
-    let (mut low, mut high) = (first + 1, turns.len() - 1);
-    let mut best = (high, render(inference, &wanted, turns.get(high).copied(), false).await?);
+    let (mut low, mut high) = (first + 1, last);
+    let mut best = (high, render(inference, &wanted, &turns, high).await?);
     while low < high {
         let middle = low.midpoint(high);
-        let tokens = render(inference, &wanted, turns.get(middle).copied(), false).await?;
+        let tokens = render(inference, &wanted, &turns, middle).await?;
         if is_within(&tokens, kept) {
             best = (middle, tokens);
             high = middle;
@@ -79,9 +89,31 @@ pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -
         }
     }
     if best.1.len() + wanted.said >= room.window {
+        refuse_pinned(inference, room, &wanted, &turns, best.1.len()).await?;
         return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
     }
     Ok(Prompt { tokens: best.1, begins: begins(&wanted, &turns, best.0) })
+}
+
+/// Refuses a prompt of `prompt` tokens that ends with the last turn, where the turn fits without what is pinned
+/// above it.
+async fn refuse_pinned(
+    inference: &Inference,
+    room: Room,
+    wanted: &Wanted<'_>,
+    turns: &[usize],
+    prompt: usize,
+) -> Result<()> {
+    let begin = place(wanted, turns, turns.len().saturating_sub(1));
+    let fits = |tokens: usize| tokens + wanted.said < room.window;
+    if fits(prompt) || wanted.conversation.pinned_above(begin).is_empty() {
+        return Ok(());
+    }
+    let bare = render_with(inference, wanted, Vec::new(), begin).await?.len();
+    if !fits(bare) {
+        return Ok(());
+    }
+    Err(Error::PinnedTooLong { pinned: prompt.saturating_sub(bare), prompt, window: room.window })
 }
 
 /// The places where turns begin: at a question that follows no other one.
@@ -109,14 +141,30 @@ fn begins(wanted: &Wanted<'_>, turns: &[usize], first: usize) -> Option<Uuid> {
     (first > 0).then(|| wanted.conversation.entries[turns[first]].id())
 }
 
+/// Where the prompt begins that leaves out the turns before `turns[first]`.
+fn place(wanted: &Wanted<'_>, turns: &[usize], first: usize) -> usize {
+    let whole = wanted.conversation.memory_start(wanted.end);
+    turns.get(first).copied().filter(|_| first > 0).unwrap_or(whole)
+}
+
 async fn render(
     inference: &Inference,
     wanted: &Wanted<'_>,
-    begin: Option<usize>,
-    is_whole: bool,
+    turns: &[usize],
+    first: usize,
 ) -> Result<Vec<TokenId>> {
-    let start = wanted.conversation.memory_start(wanted.end);
-    let begin = begin.filter(|_| !is_whole).unwrap_or(start);
-    let messages = wanted.conversation.messages(begin, wanted.end, wanted.system);
+    let begin = place(wanted, turns, first);
+    render_with(inference, wanted, wanted.conversation.pinned_above(begin), begin).await
+}
+
+/// The prompt of `above` and of all from `begin` on.
+async fn render_with(
+    inference: &Inference,
+    wanted: &Wanted<'_>,
+    above: Vec<&Entry>,
+    begin: usize,
+) -> Result<Vec<TokenId>> {
+    let entries = above.into_iter().chain(&wanted.conversation.entries[begin..wanted.end]);
+    let messages = conversation::messages(entries, wanted.system);
     inference.prompt(messages, wanted.options.clone()).await
 }

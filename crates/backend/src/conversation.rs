@@ -72,6 +72,8 @@ pub struct Question {
     pub at: Timestamp,
     /// Every version of this message in the order of their making, itself included.
     pub versions: Vec<Uuid>,
+    /// Whether the model is given it also after its turn has left a full window.
+    pub pinned: bool,
 }
 
 /// What the model said.
@@ -91,8 +93,12 @@ pub struct Reply {
     pub at: Timestamp,
     /// Every version of this reply in the order of their making, itself included.
     pub versions: Vec<Uuid>,
-    /// The first message that the model saw, where the window was too small for all since the last reset.
+    /// The first message that the model saw besides pinned ones, where the window was too small for all since
+    /// the last reset.
     pub memory_begins: Option<Uuid>,
+    /// Whether the model is given it, and the question that it answers, also after its turn has left a full
+    /// window.
+    pub pinned: bool,
 }
 
 /// How far a reply is.
@@ -120,6 +126,45 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
+/// The messages among `entries`, after the system prompt. Questions that were never answered go into one
+/// message with the next, since most templates want the roles to alternate.
+pub(crate) fn messages<'e>(
+    entries: impl IntoIterator<Item = &'e Entry>,
+    system: Option<&str>,
+) -> Vec<Message> {
+    let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
+    for entry in entries {
+        match entry {
+            Entry::Question(question) => match messages.last_mut() {
+                Some(last) if last.role == Role::User => {
+                    last.content.push_str("\n\n");
+                    last.content.push_str(&question.text);
+                }
+                _ => messages.push(Message::user(&question.text)),
+            },
+            Entry::Reply(reply) if !(reply.text.is_empty() && reply.tokens.is_empty()) => {
+                // Other programs part one answer into several messages.
+                if let Some(last) = messages.last_mut()
+                    && last.role == Role::Assistant
+                {
+                    last.content.push_str("\n\n");
+                    last.content.push_str(&reply.text);
+                    last.tokens = None;
+                    continue;
+                }
+                messages.push(Message {
+                    role: Role::Assistant,
+                    content: reply.text.clone(),
+                    reasoning: (!reply.thinking.is_empty()).then(|| reply.thinking.clone()),
+                    tokens: (!reply.tokens.is_empty()).then(|| reply.tokens.clone()),
+                });
+            }
+            _ => {}
+        }
+    }
+    messages
+}
+
 /// The id of something that is shown because of the entry `id`, the same each time it is shown.
 fn shown_by(id: Uuid, what: u128) -> Uuid {
     Uuid::from_u128(id.as_u128() ^ what)
@@ -133,7 +178,7 @@ impl Question {
     /// A question that is asked now.
     pub(crate) fn begin(text: String) -> Self {
         let id = Uuid::new_v4();
-        Self { id, text, at: now(), versions: vec![id] }
+        Self { id, text, at: now(), versions: vec![id], pinned: false }
     }
 }
 
@@ -153,6 +198,7 @@ impl Reply {
             at: now(),
             versions: vec![id],
             memory_begins: None,
+            pinned: false,
         }
     }
 
@@ -194,40 +240,25 @@ impl Conversation {
             .map_or(0, |reset| reset + 1)
     }
 
-    /// The messages among `entries[begin..end]`, after the system prompt. Questions that were never answered
-    /// go into one message with the next, since most templates want the roles to alternate.
-    pub(crate) fn messages(&self, begin: usize, end: usize, system: Option<&str>) -> Vec<Message> {
-        let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
-        for entry in &self.entries[begin..end] {
+    /// What is pinned above `begin` and below the last reset. A pinned reply comes with the question that it
+    /// answers: most templates want one before each, and without it an answer says little.
+    pub(crate) fn pinned_above(&self, begin: usize) -> Vec<&Entry> {
+        let (mut pinned, mut asked) = (Vec::new(), None);
+        for entry in &self.entries[self.memory_start(begin)..begin] {
             match entry {
-                Entry::Question(question) => match messages.last_mut() {
-                    Some(last) if last.role == Role::User => {
-                        last.content.push_str("\n\n");
-                        last.content.push_str(&question.text);
-                    }
-                    _ => messages.push(Message::user(&question.text)),
-                },
-                Entry::Reply(reply) if !(reply.text.is_empty() && reply.tokens.is_empty()) => {
-                    // Other programs part one answer into several messages.
-                    if let Some(last) = messages.last_mut()
-                        && last.role == Role::Assistant
-                    {
-                        last.content.push_str("\n\n");
-                        last.content.push_str(&reply.text);
-                        last.tokens = None;
-                        continue;
-                    }
-                    messages.push(Message {
-                        role: Role::Assistant,
-                        content: reply.text.clone(),
-                        reasoning: (!reply.thinking.is_empty()).then(|| reply.thinking.clone()),
-                        tokens: (!reply.tokens.is_empty()).then(|| reply.tokens.clone()),
-                    });
+                Entry::Question(question) if question.pinned => {
+                    pinned.push(entry);
+                    asked = None;
+                }
+                Entry::Question(_) => asked = Some(entry),
+                Entry::Reply(reply) if reply.pinned => {
+                    pinned.extend(asked.take());
+                    pinned.push(entry);
                 }
                 _ => {}
             }
         }
-        messages
+        pinned
     }
 
     /// The last reply, if it still is in the model's memory.

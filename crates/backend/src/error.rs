@@ -62,6 +62,12 @@ pub enum Error {
     /// A folder of the model library could not be read or changed.
     #[error("cannot {doing} `{}`: {reason}", .path.display())]
     Library { doing: &'static str, path: Box<Path>, reason: Box<str> },
+    /// What is pinned leaves no room for what is asked.
+    #[error(
+        "the pinned messages take {pinned} tokens: with them, the system prompt and the question the prompt has \
+         {prompt}, and the model reads {window} at most; unpin messages or shorten the system prompt"
+    )]
+    PinnedTooLong { pinned: usize, prompt: usize, window: usize },
     /// The conversation has no such message.
     #[error("there is no message `{id}` that could {what}")]
     MessageUnknown { id: String, what: &'static str },
@@ -86,6 +92,7 @@ impl Error {
             Self::Engine(failure) => return failure.clone(),
             Self::LibraryMissing { .. } => FailureKind::Runtime,
             Self::ModelUnknown { .. } | Self::NoModel { .. } => FailureKind::ModelMissing,
+            Self::PinnedTooLong { .. } => FailureKind::PromptTooLong,
             _ => FailureKind::Internal,
         };
         Failure { kind, message: self.to_string() }

@@ -97,12 +97,13 @@ fn entry_json(entry: &Entry) -> serde_json::Value {
     match entry {
         Entry::Question(question) => json!({
             "type": "question", "id": question.id, "text": question.text, "at": question.at.to_string(),
-            "versions": question.versions,
+            "versions": question.versions, "pinned": question.pinned,
         }),
         Entry::Reply(reply) => json!({
             "type": "reply", "id": reply.id, "text": reply.text, "thinking": reply.thinking,
             "model": reply.model, "at": reply.at.to_string(), "versions": reply.versions,
             "usage": reply.usage.map(|usage| usage.usage), "token_ids": reply.tokens, "seed": reply.seed,
+            "pinned": reply.pinned,
         }),
         Entry::MemoryReset { id, at } => json!({"type": "reset", "id": id, "at": at.to_string()}),
         Entry::ContextLine { id, .. } => json!({"type": "context_line", "id": id}),

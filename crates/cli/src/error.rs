@@ -96,6 +96,7 @@ fn code_of(error: &backend::Error) -> &'static str {
         backend::Error::DataFolder { full: true, .. } => "disk_full",
         backend::Error::DataFolder { .. } => "data_folder_unwritable",
         backend::Error::History { full: true, .. } | backend::Error::Export { full: true, .. } => "disk_full",
+        backend::Error::PinnedTooLong { .. } => "prompt_too_long",
         backend::Error::ConversationUnknown { .. } => "conversation_missing",
         backend::Error::Busy => "busy",
         backend::Error::Hub { kind, .. } => match kind {

@@ -43,7 +43,7 @@ pub(crate) enum Entry {
         id: String,
         at: String,
     },
-    /// The window was full: the model no longer sees anything above.
+    /// The window was full: the model no longer sees anything above but what is pinned.
     ContextLine {
         id: String,
         at: String,
@@ -81,6 +81,8 @@ pub(crate) struct Question {
     at: String,
     /// The ids of every version of it, oldest first, itself included. More than one where it was edited.
     versions: Vec<String>,
+    /// Whether the model is given it also where a full window no longer has its turn.
+    pinned: bool,
 }
 
 fn ids(ids: Vec<uuid::Uuid>) -> Vec<String> {
@@ -94,6 +96,7 @@ impl From<backend::Question> for Question {
             text: question.text,
             at: question.at.to_string(),
             versions: ids(question.versions),
+            pinned: question.pinned,
         }
     }
 }
@@ -110,6 +113,8 @@ pub(crate) struct Reply {
     at: String,
     /// The ids of every version of it, oldest first, itself included. More than one where it was made again.
     versions: Vec<String>,
+    /// Whether the model is given it, with its question, also where a full window no longer has its turn.
+    pinned: bool,
 }
 
 impl From<backend::Reply> for Reply {
@@ -123,6 +128,7 @@ impl From<backend::Reply> for Reply {
             usage: reply.usage.map(Usage::from),
             at: reply.at.to_string(),
             versions: ids(reply.versions),
+            pinned: reply.pinned,
         }
     }
 }

@@ -101,6 +101,7 @@ export function newReply(changes: Partial<Reply> = {}): Reply {
     usage: null,
     at: "2026-03-14T12:00:00Z",
     versions: ["reply-1"],
+    pinned: false,
     ...changes,
   };
 }
@@ -109,6 +110,12 @@ export function started(reply: Reply = newReply(), text: string | null = "hello"
   const question =
     text === null
       ? null
-      : { id: "question-1", text, at: "2026-03-14T12:00:00Z", versions: ["question-1"] };
+      : {
+          id: "question-1",
+          text,
+          at: "2026-03-14T12:00:00Z",
+          versions: ["question-1"],
+          pinned: false,
+        };
   return { type: "started", question, reply };
 }

@@ -52,6 +52,7 @@ pub(super) fn conversation(value: &Value) -> Option<ConversationRecord> {
                 run: None,
                 created: message.and_then(|message| time(message.get("create_time"))).unwrap_or(created),
                 ended: None,
+                pinned: false,
             });
             below = Some(id);
         }

@@ -43,7 +43,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
     Ok(ConversationSummary {
         id: row.get(1)?,
         title: lenient::text(row, 2),
-        pinned: lenient::whole(row, 3).is_some_and(|pinned| pinned != 0),
+        pinned: lenient::is_set(row, 3),
         private: false,
         saved: true,
         created: lenient::time(row, 4),

@@ -33,6 +33,11 @@ pub(super) fn whole(row: &Row<'_>, place: usize) -> Option<i64> {
     }
 }
 
+/// A flag: set where it is a number other than 0.
+pub(super) fn is_set(row: &Row<'_>, place: usize) -> bool {
+    whole(row, place).is_some_and(|number| number != 0)
+}
+
 pub(super) fn real(row: &Row<'_>, place: usize) -> Option<f64> {
     match value(row, place) {
         ValueRef::Real(number) => Some(number),

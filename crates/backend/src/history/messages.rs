@@ -92,22 +92,22 @@ pub(super) fn append(change: &Transaction<'_>, reply: Uuid, text: &str, thinking
     Ok(())
 }
 
-/// Writes a reply as it ended.
+/// Writes a reply as it ended. Returns whether it was pinned meanwhile.
 pub(super) fn finish(
     change: &Transaction<'_>,
     conversation: Uuid,
     reply: &Reply,
     settings: Option<&str>,
-) -> Attempt<()> {
+) -> Attempt<bool> {
     let number = conversations::number_of_any(change, conversation)?;
     let row = MessageRow::reply(reply, None);
-    let changed = change.execute(
+    let finished = change.query_row(
         "UPDATE message SET text = ?2, thinking = ?3, status = ?4, finish = ?5, failure = ?6, tokens = ?7,
              model = ?8, seed = ?9, prompt_tokens = ?10, reused_tokens = ?11, new_tokens = ?12,
              prefill_seconds = ?13, decode_seconds = ?14, first_token_seconds = ?15, memory_begins = ?16,
              settings = coalesce(?17, settings), run = NULL, ended = ?18, restored_tokens = ?19,
              reuse_limit = ?20
-         WHERE id = ?1",
+         WHERE id = ?1 RETURNING pinned",
         params![
             row.id,
             row.text,
@@ -130,16 +130,17 @@ pub(super) fn finish(
             row.usage.map(|usage| usage.usage.restored_tokens as i64),
             row.usage.and_then(|usage| reuse_limit_name(usage.usage.reuse_limit)),
         ],
-    )?;
-    if changed == 0 {
+        |row| Ok(lenient::is_set(row, 0)),
+    );
+    let Some(pinned) = finished.optional()? else {
         return Err(Error::MessageUnknown { id: reply.id.to_string(), what: "end" }.into());
-    }
+    };
     change.execute(
         "DELETE FROM chunk WHERE message = (SELECT number FROM message WHERE id = ?1)",
         [reply.id],
     )?;
     conversations::touch(change, number, now())?;
-    Ok(())
+    Ok(pinned)
 }
 
 /// Ends the replies of runs that have ended: what was saved of them is kept.
@@ -187,6 +188,19 @@ fn chunks(connection: &Connection, message: Number) -> rusqlite::Result<(String,
         thinking.push_str(row.get_ref(1)?.as_str().unwrap_or_default());
     }
     Ok((text, thinking))
+}
+
+/// Pins a message, or no longer.
+pub(super) fn pin(change: &Transaction<'_>, conversation: Uuid, id: Uuid, pinned: bool) -> Attempt<()> {
+    let number = conversations::number(change, conversation)?;
+    let changed = change.execute(
+        "UPDATE message SET pinned = ?3 WHERE id = ?1 AND conversation = ?2",
+        params![id, number, pinned],
+    )?;
+    if changed == 0 {
+        return Err(Error::MessageUnknown { id: id.to_string(), what: "be pinned" }.into());
+    }
+    Ok(())
 }
 
 /// Lets the current branch go through the message `id`.
@@ -296,12 +310,13 @@ fn entry(connection: &Connection, node: &Node, versions: Vec<Uuid>) -> rusqlite:
     let mut statement = connection.prepare_cached(
         "SELECT role, text, thinking, status, finish, failure, tokens, model, seed, prompt_tokens,
              reused_tokens, new_tokens, prefill_seconds, decode_seconds, first_token_seconds, memory_begins,
-             created, restored_tokens, reuse_limit FROM message WHERE number = ?1",
+             created, restored_tokens, reuse_limit, pinned FROM message WHERE number = ?1",
     )?;
     statement.query_row([node.number], |row| {
         let (text, at) = (lenient::text(row, 1), lenient::time(row, 16));
+        let pinned = lenient::is_set(row, 19);
         if lenient::text(row, 0) == "user" {
-            return Ok(Entry::Question(Question { id: node.id, text, at, versions }));
+            return Ok(Entry::Question(Question { id: node.id, text, at, versions, pinned }));
         }
         let mut reply = Reply {
             id: node.id,
@@ -315,6 +330,7 @@ fn entry(connection: &Connection, node: &Node, versions: Vec<Uuid>) -> rusqlite:
             at,
             versions,
             memory_begins: lenient::id(row, 15),
+            pinned,
         };
         if reply.status == ReplyStatus::Generating {
             let (text, thinking) = chunks(connection, node.number)?;

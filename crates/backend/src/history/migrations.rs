@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::conversations;
 
 /// Each step leads from the schema version of its place to the next one, in one transaction.
-const STEPS: &[&str] = &[include_str!("schema_1.sql")];
+const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// The schema version that this build writes.
 pub(super) const NEWEST: usize = STEPS.len();

@@ -174,6 +174,14 @@ impl History {
         self.change(id, "pin a conversation", |change| conversations::set(change, id, "pinned", &pinned))
     }
 
+    /// Keeps the message `message` in what the model is given when its turn leaves a full window, or no longer.
+    ///
+    /// # Errors
+    /// As [`History::conversation`], and [`Error::MessageUnknown`].
+    pub fn pin_message(&self, id: Uuid, message: Uuid, pinned: bool) -> Result<()> {
+        self.change(id, "pin a message", |change| messages::pin(change, id, message, pinned))
+    }
+
     /// Takes a conversation out of the list. It can be restored until a start on another day.
     ///
     /// # Errors
@@ -333,7 +341,8 @@ impl History {
             .map_err(|fault| fault.while_doing("save a reply"))
     }
 
-    pub(crate) fn finish(&self, id: Uuid, reply: &Reply, settings: Option<&str>) -> Result<()> {
+    /// Keeps a reply as it ended. Returns whether it was pinned meanwhile.
+    pub(crate) fn finish(&self, id: Uuid, reply: &Reply, settings: Option<&str>) -> Result<bool> {
         self.change(id, "save a reply", |change| messages::finish(change, id, reply, settings))
     }
 

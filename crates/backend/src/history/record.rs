@@ -85,6 +85,9 @@ pub(super) struct MessageRecord {
     pub(super) created: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ended: Option<Timestamp>,
+    /// Whether the model is given it also after its turn has left.
+    #[serde(default)]
+    pub(super) pinned: bool,
 }
 
 fn complete() -> String {
@@ -138,7 +141,7 @@ pub(super) fn read(connection: &Connection, id: Uuid) -> rusqlite::Result<Option
              memory_begins, run, created, ended,
              (SELECT group_concat(chunk.text, '' ORDER BY place) FROM chunk WHERE message = number),
              (SELECT group_concat(chunk.thinking, '' ORDER BY place) FROM chunk WHERE message = number),
-             restored_tokens, reuse_limit
+             restored_tokens, reuse_limit, pinned
          FROM message WHERE conversation = ?1 ORDER BY number",
     )?;
     let messages = statement.query_map([header.number], message)?.collect::<rusqlite::Result<_>>()?;
@@ -201,6 +204,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
         run: lenient::id(row, 20),
         created: lenient::time(row, 21),
         ended: whole(22).map(time),
+        pinned: lenient::is_set(row, 27),
     };
     let more = lenient::text(row, 23);
     if !more.is_empty() {
@@ -298,7 +302,8 @@ fn write_message(
                  reuse_limit = excluded.reuse_limit, new_tokens = excluded.new_tokens,
                  prefill_seconds = excluded.prefill_seconds, decode_seconds = excluded.decode_seconds,
                  first_token_seconds = excluded.first_token_seconds,
-                 memory_begins = excluded.memory_begins, run = excluded.run, ended = excluded.ended
+                 memory_begins = excluded.memory_begins, run = excluded.run, ended = excluded.ended,
+                 pinned = excluded.pinned
              WHERE conversation = excluded.conversation"
         }
         Existing::Keep => "NOTHING",
@@ -309,9 +314,9 @@ fn write_message(
             "INSERT INTO message (id, conversation, parent, chosen, role, text, thinking, status, finish,
                  failure, tokens, model, settings, seed, prompt_tokens, reused_tokens, new_tokens,
                  prefill_seconds, decode_seconds, first_token_seconds, memory_begins, run, created, ended,
-                 restored_tokens, reuse_limit)
+                 restored_tokens, reuse_limit, pinned)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                 ?20, ?21, ?22, ?23, ?24, ?25, ?26) ON CONFLICT (id) DO {on_conflict}"
+                 ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27) ON CONFLICT (id) DO {on_conflict}"
         ))?
         .execute(params![
             message.id,
@@ -340,6 +345,7 @@ fn write_message(
             message.ended.map(Timestamp::as_microsecond),
             usage.and_then(|usage| usage.restored_tokens),
             usage.and_then(|usage| usage.reuse_limit.as_ref()).map(Value::to_string),
+            message.pinned,
         ])?;
     if existing == Existing::Replace {
         // What was saved in pieces is in the text now.

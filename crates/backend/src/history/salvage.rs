@@ -106,7 +106,10 @@ fn read_file(path: &Path) -> Attempt<Vec<Found>> {
     let mut numbers: HashMap<Number, (Number, Uuid)> = HashMap::new();
     let mut known = HashSet::new();
     let mut last: HashMap<Number, Uuid> = HashMap::new();
-    scan(&connection, "message", MESSAGE_COLUMNS, |number, row| {
+    // A file of an older version may lack the column that came last.
+    let has_pins = connection.prepare("SELECT pinned FROM message").is_ok();
+    let columns = format!("{MESSAGE_COLUMNS}, {}", if has_pins { "pinned" } else { "0" });
+    scan(&connection, "message", &columns, |number, row| {
         let owner = lenient::whole(row, 1).unwrap_or_default();
         let mut message = message(row);
         if !known.insert(message.id) {
@@ -224,7 +227,7 @@ fn conversation(row: &Row<'_>) -> Found {
         id: lenient::id(row, 1).unwrap_or_else(Uuid::new_v4),
         title: lenient::text(row, 2),
         title_origin: lenient::text(row, 3),
-        pinned: lenient::whole(row, 4).is_some_and(|pinned| pinned != 0),
+        pinned: lenient::is_set(row, 4),
         created: lenient::time(row, 5),
         updated: lenient::time(row, 6),
         system_prompt: lenient::text_if_any(row, 8),
@@ -282,5 +285,6 @@ fn message(row: &Row<'_>) -> MessageRecord {
         run: None,
         created: lenient::time(row, 16),
         ended: lenient::whole(row, 17).map(|_| lenient::time(row, 17)),
+        pinned: lenient::is_set(row, 18),
     }
 }

@@ -53,6 +53,11 @@ export const commands = {
 	 *  for. Resolves with the conversation as it is then.
 	 */
 	selectBranch: (conversation: string, message: string, most: number) => typedError<Conversation, IpcError>(__TAURI_INVOKE("select_branch", { conversation, message, most })),
+	/**
+	 *  Keeps a message in what the model is given when its turn leaves a full window, or no longer. A reply stays
+	 *  with the question that it answers.
+	 */
+	pinMessage: (conversation: string, message: string, pinned: boolean) => typedError<null, IpcError>(__TAURI_INVOKE("pin_message", { conversation, message, pinned })),
 	/**  Clears the model's memory of the conversation. Resolves with its line in the list. */
 	resetConversation: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_conversation", { conversation })),
 	/**  Takes a reset back; `reset` is the id of its line. */
@@ -166,7 +171,7 @@ export type Entry = {
 } & Question | {
 	type: "reply",
 } & Reply | ({ type: "memoryReset"; id: string; at: string }) & { model?: never } | 
-/**  The window was full: the model no longer sees anything above. */
+/**  The window was full: the model no longer sees anything above but what is pinned. */
 ({ type: "contextLine"; id: string; at: string }) & { model?: never } | { type: "modelSwitched"; id: string; at: string; model: string };
 
 /**  What went wrong, for whoever shows it. A code exists only with the interface's line that acts on it. */
@@ -243,6 +248,8 @@ export type Question = {
 	at: string,
 	/**  The ids of every version of it, oldest first, itself included. More than one where it was edited. */
 	versions: string[],
+	/**  Whether the model is given it also where a full window no longer has its turn. */
+	pinned: boolean,
 };
 
 /**  What the model said. */
@@ -256,6 +263,8 @@ export type Reply = {
 	at: string,
 	/**  The ids of every version of it, oldest first, itself included. More than one where it was made again. */
 	versions: string[],
+	/**  Whether the model is given it, with its question, also where a full window no longer has its turn. */
+	pinned: boolean,
 };
 
 /**  How far a reply is. */

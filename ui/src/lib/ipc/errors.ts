@@ -50,7 +50,7 @@ export const errorTexts: Record<ErrorCode, ErrorText> = {
     severity: "warning",
     what: "The message is too long for what the model can remember at once.",
     kept: "Your text is still in the message field.",
-    advice: "Shorten it, or reset the memory of this conversation.",
+    advice: "Shorten it, unpin messages, or reset the memory of this conversation.",
     action: "shorten",
   },
   diskFull: {

@@ -172,6 +172,14 @@ export class FakeIpc implements Ipc {
     return Promise.resolve(this.#conversations.read(conversation, most));
   }
 
+  pinMessage(conversation: string, message: string, pinned: boolean): Promise<void> {
+    const entry = this.#conversations.entries(conversation).find(({ id }) => id === message);
+    if (entry?.type === "question" || entry?.type === "reply") {
+      this.#put(conversation, { ...entry, pinned });
+    }
+    return Promise.resolve();
+  }
+
   resetConversation(conversation: string): Promise<Entry> {
     const entry: Entry = {
       type: "memoryReset",
@@ -313,7 +321,7 @@ export class FakeIpc implements Ipc {
 
   #newQuestion(text: string): Question {
     const id = this.#id("question");
-    return { id, text, at: new Date().toISOString(), versions: [id] };
+    return { id, text, at: new Date().toISOString(), versions: [id], pinned: false };
   }
 
   #newReply(model: Model): Reply {
@@ -327,6 +335,7 @@ export class FakeIpc implements Ipc {
       usage: null,
       at: new Date().toISOString(),
       versions: [id],
+      pinned: false,
     };
   }
 

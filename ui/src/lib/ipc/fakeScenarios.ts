@@ -160,6 +160,7 @@ export const question = (id: string, text: string, changes: Partial<Question> = 
   text,
   at: NOON,
   versions: [id],
+  pinned: false,
   ...changes,
 });
 
@@ -173,6 +174,7 @@ export const reply = (id: string, text: string, changes: Partial<Reply> = {}): E
   usage,
   at: NOON,
   versions: [id],
+  pinned: false,
   ...changes,
 });
 

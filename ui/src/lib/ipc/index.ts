@@ -95,6 +95,8 @@ export interface Ipc {
   stopReply(conversation: string): Promise<void>;
   /** Lets the current branch go through a message. */
   selectBranch(conversation: string, message: string, most: number): Promise<Conversation>;
+  /** Keeps a message in what the model is given when its turn leaves a full window, or no longer. */
+  pinMessage(conversation: string, message: string, pinned: boolean): Promise<void>;
   resetConversation(conversation: string): Promise<Entry>;
   /** `reset` is the id of the reset's line. */
   undoReset(conversation: string, reset: string): Promise<void>;
@@ -178,6 +180,9 @@ export const tauriIpc: Ipc = {
   },
   selectBranch: (conversation, message, most) =>
     settle(commands.selectBranch(conversation, message, most)),
+  pinMessage: async (conversation, message, pinned) => {
+    await settle(commands.pinMessage(conversation, message, pinned));
+  },
   resetConversation: (conversation) => settle(commands.resetConversation(conversation)),
   undoReset: async (conversation, reset) => {
     await settle(commands.undoReset(conversation, reset));

@@ -94,6 +94,7 @@ describe("a reply that streams", () => {
       text: "hello",
       at: done.at,
       versions: ["q"],
+      pinned: false,
     };
     conversation.entries = [question, { type: "reply", ...done }];
     vi.spyOn(ipc, "openConversation").mockResolvedValue(conversation);
