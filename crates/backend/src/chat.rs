@@ -469,17 +469,17 @@ impl Chat {
                     Ok(update) => update,
                     Err(_) => {
                         writing.tell_if_due();
-                        saving.save_if_due(&writing.text, &writing.thinking);
+                        saving.save_if_due(&writing.said);
                         continue;
                     }
                 },
             };
             match update {
                 Ok(Update::Progress(progress)) => {
-                    if writing.take(progress) {
-                        saving.note_piece();
+                    if let Some(tokens) = writing.take(progress) {
+                        saving.note_more(tokens);
                     }
-                    saving.save_if_due(&writing.text, &writing.thinking);
+                    saving.save_if_due(&writing.said);
                 }
                 Ok(Update::Finished(finish)) => break Ok(Some(*finish)),
                 Err(error) => break Err(error),
@@ -499,6 +499,7 @@ impl Chat {
     ) -> Result<(Vec<TokenId>, usize)> {
         let now = self.0.history.conversation(conversation, usize::MAX)?;
         let end = now.place_of(reply.id).ok_or(Error::NoReply { what: "be made" })?;
+        let begun = (reply.model.clone(), reply.tokens.len(), reply.memory_begins);
         // The ids of another model mean nothing to this one.
         if reply.model != ready.model.name {
             reply.model.clone_from(&ready.model.name);
@@ -525,6 +526,9 @@ impl Chat {
         let room = Room::new(ready.about.window, options.max_new_tokens());
         let mut prompt = context::fit(&self.0.inference, room, wanted).await?;
         reply.memory_begins = prompt.begins;
+        if begun != (reply.model.clone(), reply.tokens.len(), reply.memory_begins) {
+            self.0.history.note_beginning(conversation, reply)?;
+        }
         prompt.tokens.extend(&reply.tokens);
         Ok((prompt.tokens, reply.tokens.len()))
     }
@@ -571,12 +575,10 @@ impl Chat {
             }
             Ok(None) => reply.status = ReplyStatus::Finished(FinishReason::Cancelled),
             Err(error) => {
-                // The ids of an unfinished reply are not known; its text is what was seen.
-                reply.text.push_str(&writing.text);
-                reply.thinking.push_str(&writing.thinking);
-                if !writing.text.is_empty() {
-                    reply.tokens.clear();
-                }
+                let said = writing.said;
+                reply.text.push_str(&said.text);
+                reply.thinking.push_str(&said.thinking);
+                reply.tokens.extend(said.tokens);
                 reply.status = ReplyStatus::Failed(error);
             }
         }

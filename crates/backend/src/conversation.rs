@@ -101,6 +101,15 @@ pub struct Reply {
     pub pinned: bool,
 }
 
+/// More of a reply, or all that was said of it in one run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ReplyPiece {
+    pub(crate) text: String,
+    pub(crate) thinking: String,
+    /// The ids that text and thinking were generated as.
+    pub(crate) tokens: Vec<TokenId>,
+}
+
 /// How far a reply is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReplyStatus {

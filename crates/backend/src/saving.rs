@@ -5,21 +5,25 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::conversation::ReplyPiece;
 use crate::history::History;
 
 /// What was said is saved at least this often,
 const SAVE_EVERY: Duration = Duration::from_millis(900);
-/// and after so many pieces of text. One is a token or a few.
-const MOST_PIECES: usize = 48;
+/// and after so many tokens, so that those which come while they are written do not become too many.
+const MOST_TOKENS: usize = 48;
 
 /// What of a reply is saved already.
 pub(crate) struct Saving {
     history: History,
     conversation: Uuid,
     reply: Uuid,
+    /// How much of each is saved or on its way to the disk.
     text: usize,
     thinking: usize,
-    pieces: usize,
+    tokens: usize,
+    /// Tokens that are not; 0 where nothing is to be saved.
+    unsaved: usize,
     last: Instant,
     /// One piece at a time, so that they are saved in order.
     under_way: Option<JoinHandle<()>>,
@@ -28,22 +32,33 @@ pub(crate) struct Saving {
 impl Saving {
     pub(crate) fn new(history: History, conversation: Uuid, reply: Uuid) -> Self {
         let last = Instant::now();
-        Self { history, conversation, reply, text: 0, thinking: 0, pieces: 0, last, under_way: None }
+        Self {
+            history,
+            conversation,
+            reply,
+            text: 0,
+            thinking: 0,
+            tokens: 0,
+            unsaved: 0,
+            last,
+            under_way: None,
+        }
     }
 
-    /// Notes that there is more to save.
-    pub(crate) fn note_piece(&mut self) {
-        if self.pieces == 0 {
+    /// Notes that there is more to save, of so many tokens.
+    pub(crate) fn note_more(&mut self, tokens: usize) {
+        if self.unsaved == 0 {
             self.last = Instant::now();
         }
-        self.pieces += 1;
+        // The ids of a text may have come with the thinking before it.
+        self.unsaved += tokens.max(1);
     }
 
     /// When what is not saved yet must be.
     pub(crate) fn due(&self) -> Option<Instant> {
-        match self.pieces {
+        match self.unsaved {
             0 => None,
-            MOST_PIECES.. if !self.is_busy() => Some(self.last),
+            MOST_TOKENS.. if !self.is_busy() => Some(self.last),
             _ if self.is_busy() => {
                 Some(Instant::now().max(self.last + SAVE_EVERY) + Duration::from_millis(20))
             }
@@ -55,16 +70,21 @@ impl Saving {
         self.under_way.as_ref().is_some_and(|saving| !saving.is_finished())
     }
 
-    /// Saves what is due of `text` and `thinking`, elsewhere than on this thread.
-    pub(crate) fn save_if_due(&mut self, text: &str, thinking: &str) {
+    /// Saves what is due of `said`, elsewhere than on this thread.
+    pub(crate) fn save_if_due(&mut self, said: &ReplyPiece) {
         if self.is_busy() || self.due().is_none_or(|due| due > Instant::now()) {
             return;
         }
         let (history, conversation, reply) = (self.history.clone(), self.conversation, self.reply);
-        let (more, more_thinking) = (text[self.text..].to_owned(), thinking[self.thinking..].to_owned());
-        (self.text, self.thinking, self.pieces) = (text.len(), thinking.len(), 0);
+        let more = ReplyPiece {
+            text: said.text[self.text..].to_owned(),
+            thinking: said.thinking[self.thinking..].to_owned(),
+            tokens: said.tokens[self.tokens..].to_vec(),
+        };
+        (self.text, self.thinking, self.tokens) = (said.text.len(), said.thinking.len(), said.tokens.len());
+        self.unsaved = 0;
         self.under_way = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = history.append(conversation, reply, &more, &more_thinking) {
+            if let Err(error) = history.append(conversation, reply, &more) {
                 tracing::warn!(%error, "a part of a reply was not saved");
             }
         }));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use engine::Progress;
 
 use crate::chat::ChatEvent;
+use crate::conversation::ReplyPiece;
 
 /// Text is told at most this often: each message costs the window a turn of its event loop.
 const TELL_EVERY: Duration = Duration::from_millis(30);
@@ -13,8 +14,8 @@ const TELL_EVERY: Duration = Duration::from_millis(30);
 pub(crate) struct Writing<F> {
     began: Instant,
     first_token: Option<Instant>,
-    pub(crate) text: String,
-    pub(crate) thinking: String,
+    /// All that the reply said in this run.
+    pub(crate) said: ReplyPiece,
     untold_text: String,
     untold_thinking: String,
     told: Option<Instant>,
@@ -26,8 +27,7 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
         Self {
             began,
             first_token: None,
-            text: String::new(),
-            thinking: String::new(),
+            said: ReplyPiece::default(),
             untold_text: String::new(),
             untold_thinking: String::new(),
             told: None,
@@ -35,9 +35,9 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
         }
     }
 
-    /// Takes progress; says whether the reply said more.
-    pub(crate) fn take(&mut self, progress: Progress) -> bool {
-        let says_more = !matches!(progress, Progress::Prefill { .. });
+    /// Takes progress; says how many tokens the reply said more, where it did.
+    pub(crate) fn take(&mut self, progress: Progress) -> Option<usize> {
+        let mut more = None;
         match progress {
             Progress::Prefill { done, total, reused } => {
                 if done == total {
@@ -46,17 +46,21 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
                 }
                 (self.on_event)(ChatEvent::Prefill { done, total, reused });
             }
-            Progress::Thinking { text } => {
-                self.thinking.push_str(&text);
+            Progress::Thinking { text, tokens } => {
+                more = Some(tokens.len());
+                self.said.thinking.push_str(&text);
+                self.said.tokens.extend(tokens);
                 self.untold_thinking.push_str(&text);
             }
-            Progress::Text { text } => {
-                self.text.push_str(&text);
+            Progress::Text { text, tokens } => {
+                more = Some(tokens.len());
+                self.said.text.push_str(&text);
+                self.said.tokens.extend(tokens);
                 self.untold_text.push_str(&text);
             }
         }
         self.tell_if_due();
-        says_more
+        more
     }
 
     pub(crate) fn tell_if_due(&mut self) {

@@ -363,8 +363,8 @@ fn failure() -> impl Strategy<Value = Failure> {
 fn event() -> impl Strategy<Value = Event> {
     let progress = prop_oneof![
         (size(), size(), size()).prop_map(|(done, total, reused)| Progress::Prefill { done, total, reused }),
-        text().prop_map(|text| Progress::Text { text }),
-        text().prop_map(|text| Progress::Thinking { text }),
+        (text(), ids()).prop_map(|(text, tokens)| Progress::Text { text, tokens }),
+        (text(), ids()).prop_map(|(text, tokens)| Progress::Thinking { text, tokens }),
     ];
     let outcome = prop_oneof![
         loaded().prop_map(|loaded| Outcome::Loaded(Box::new(loaded))),

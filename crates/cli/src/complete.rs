@@ -70,8 +70,8 @@ fn generate(
                 Update::Progress(Progress::Prefill { done, total, reused }) => {
                     printer.prefill(done, total, reused);
                 }
-                Update::Progress(Progress::Text { text }) => printer.text(&text),
-                Update::Progress(Progress::Thinking { text }) => printer.thinking(&text),
+                Update::Progress(Progress::Text { text, .. }) => printer.text(&text),
+                Update::Progress(Progress::Thinking { text, .. }) => printer.thinking(&text),
                 Update::Finished(finish) => {
                     return Ok(FinishedReply {
                         text: finish.text,

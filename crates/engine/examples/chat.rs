@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut stdout = std::io::stdout();
     let finish = engine.generate(&request, &Cancel::new(), &mut |progress| {
-        if let Progress::Text { text } = progress {
+        if let Progress::Text { text, .. } = progress {
             // A closed pipe ends the reader's interest, not the reply.
             drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
         }

@@ -207,6 +207,8 @@ struct Reply<'r> {
     /// How many of the first logits belong to tokens that the tokenizer knows; the rest are padding.
     known_tokens: usize,
     tokens: Vec<TokenId>,
+    /// How many of `tokens` were told with their text.
+    told: usize,
     text: String,
     thinking: String,
     /// The token chosen last, which the KV cache does not hold yet.
@@ -245,6 +247,7 @@ impl<'r> Reply<'r> {
             stream,
             known_tokens: engine.text.tokenizer.vocabulary_size(),
             tokens: Vec::new(),
+            told: 0,
             text,
             thinking,
             next: None,
@@ -455,12 +458,19 @@ impl<'r> Reply<'r> {
     fn emit(&mut self, piece: Piece, on_progress: &mut dyn FnMut(Progress)) {
         if !piece.thinking.is_empty() {
             self.thinking.push_str(&piece.thinking);
-            on_progress(Progress::Thinking { text: piece.thinking });
+            on_progress(Progress::Thinking { text: piece.thinking, tokens: self.untold() });
         }
         if !piece.text.is_empty() {
             self.text.push_str(&piece.text);
-            on_progress(Progress::Text { text: piece.text });
+            on_progress(Progress::Text { text: piece.text, tokens: self.untold() });
         }
+    }
+
+    /// The ids generated since the last were told.
+    fn untold(&mut self) -> Vec<TokenId> {
+        let tokens = self.tokens[self.told..].to_vec();
+        self.told = self.tokens.len();
+        tokens
     }
 
     fn finish(mut self, on_progress: &mut dyn FnMut(Progress)) -> Finish {

@@ -21,16 +21,18 @@ pub struct Request {
     pub ignore_end_of_turn: bool,
 }
 
-/// What happens while a reply is made.
+/// What happens while a reply is made. What was told of ids until then stands for all of the text and the
+/// thinking that was, and at most for a few bytes more, which wait to become a character or a stop string.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum Progress {
     /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
     Prefill { done: usize, total: usize, reused: usize },
-    /// More of the reply: whole characters only.
-    Text { text: String },
-    /// More of what the model writes between its thinking marks.
-    Thinking { text: String },
+    /// More of the reply: whole characters only, and the ids generated since the last were told.
+    Text { text: String, tokens: Vec<TokenId> },
+    /// More of what the model writes between its thinking marks, and the ids generated since the last were
+    /// told.
+    Thinking { text: String, tokens: Vec<TokenId> },
 }
 
 /// How a reply ended.

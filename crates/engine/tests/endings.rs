@@ -233,9 +233,35 @@ fn thinking_and_answer_are_told_apart() {
     let thought: String = told
         .iter()
         .filter_map(|progress| match progress {
-            Progress::Thinking { text } => Some(text.as_str()),
+            Progress::Thinking { text, .. } => Some(text.as_str()),
             _ => None,
         })
         .collect();
     assert_eq!((thought, text(&told)), (finish.thinking, finish.text));
+    assert_eq!(told_ids(&told), answer, "the ids are told with the text, marks included");
+}
+
+/// The ids among what was told.
+fn told_ids(told: &[Progress]) -> Vec<TokenId> {
+    told.iter()
+        .flat_map(|progress| match progress {
+            Progress::Text { tokens, .. } | Progress::Thinking { tokens, .. } => tokens.as_slice(),
+            Progress::Prefill { .. } => &[],
+        })
+        .copied()
+        .collect()
+}
+
+#[test]
+fn at_any_moment_the_ids_that_were_told_stand_for_the_text_that_was() {
+    let answer = "Grüße aus dem Haus: naïve façade, 火 and 👋🏽.";
+    let (mut engine, _) = engine(None, answering(&[answer]));
+    let prompt = prompt(&engine, &question());
+    let (finish, told) = generate(&mut engine, &request(prompt));
+    let tokenizer = support::scripted::ember_text().tokenizer;
+    for end in 0..told.len() {
+        let told = &told[..=end];
+        assert_eq!(tokenizer.decode(&told_ids(told)).expect("decodes"), text(told), "after {end}");
+    }
+    assert_eq!(told_ids(&told), finish.expect("the reply is made").tokens);
 }

@@ -2,6 +2,7 @@
 
 use engine::{Failure, FinishReason, ReuseLimit, TokenId, Usage};
 use jiff::Timestamp;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
@@ -9,7 +10,9 @@ use super::conversations::{self, Header, time};
 use super::database::Attempt;
 use super::lenient;
 use super::tree::{Node, Number, Tree};
-use crate::conversation::{Conversation, Entry, Question, Reply, ReplyStatus, ReplyUsage, now};
+use crate::conversation::{
+    Conversation, Entry, Question, Reply, ReplyPiece, ReplyStatus, ReplyUsage, now,
+};
 use crate::error::Error;
 
 /// The message that a new one stands under.
@@ -79,16 +82,26 @@ pub(super) fn go_on(
     Ok(())
 }
 
+/// Writes what a reply under way goes on from.
+pub(super) fn note_beginning(change: &Transaction<'_>, reply: &Reply) -> Attempt<()> {
+    change.execute(
+        "UPDATE message SET model = ?2, tokens = ?3, memory_begins = ?4
+         WHERE id = ?1 AND status = 'generating'",
+        params![reply.id, reply.model, bytes_if_any(&reply.tokens), reply.memory_begins],
+    )?;
+    Ok(())
+}
+
 /// Saves more of a reply under way.
-pub(super) fn append(change: &Transaction<'_>, reply: Uuid, text: &str, thinking: &str) -> Attempt<()> {
+pub(super) fn append(change: &Transaction<'_>, reply: Uuid, more: &ReplyPiece) -> Attempt<()> {
     // One that has ended meanwhile has its whole text.
     change
         .prepare_cached(
-            "INSERT INTO chunk (message, place, text, thinking)
-             SELECT number, (SELECT coalesce(max(place), 0) + 1 FROM chunk WHERE message = number), ?2, ?3
+            "INSERT INTO chunk (message, place, text, thinking, tokens)
+             SELECT number, (SELECT coalesce(max(place), 0) + 1 FROM chunk WHERE message = number), ?2, ?3, ?4
              FROM message WHERE id = ?1 AND status = 'generating'",
         )?
-        .execute(params![reply, text, thinking])?;
+        .execute(params![reply, more.text, more.thinking, bytes_of(&more.tokens)])?;
     Ok(())
 }
 
@@ -160,34 +173,54 @@ pub(super) fn interrupt(change: &Transaction<'_>, is_over: &dyn Fn(Option<Uuid>)
     Ok(over.len())
 }
 
-/// Makes the saved pieces of a reply its text. Its ids are of what it said before only, so they go.
+/// Makes the saved pieces of a reply part of it.
 fn fold(change: &Transaction<'_>, reply: Uuid) -> rusqlite::Result<()> {
-    let number: Option<Number> =
-        change.query_row("SELECT number FROM message WHERE id = ?1", [reply], |row| row.get(0)).optional()?;
-    let Some(number) = number else { return Ok(()) };
-    let (text, thinking) = chunks(change, number)?;
-    if text.is_empty() && thinking.is_empty() {
-        return Ok(());
-    }
+    let found = change.query_row(
+        "SELECT number, text, thinking, tokens FROM message WHERE id = ?1",
+        [reply],
+        |row| {
+            let before = ReplyPiece {
+                text: lenient::text(row, 1),
+                thinking: lenient::text(row, 2),
+                tokens: tokens_of(lenient::bytes(row, 3)),
+            };
+            Ok((row.get::<_, Number>(0)?, before))
+        },
+    );
+    let Some((number, before)) = found.optional()? else { return Ok(()) };
+    let whole = with_chunks(change, number, before)?;
     change.execute(
-        "UPDATE message SET text = text || ?2, thinking = thinking || ?3,
-             tokens = CASE WHEN ?2 = '' THEN tokens END WHERE number = ?1",
-        params![number, text, thinking],
+        "UPDATE message SET text = ?2, thinking = ?3, tokens = ?4 WHERE number = ?1",
+        params![number, whole.text, whole.thinking, bytes_if_any(&whole.tokens)],
     )?;
     change.execute("DELETE FROM chunk WHERE message = ?1", [number])?;
     Ok(())
 }
 
-fn chunks(connection: &Connection, message: Number) -> rusqlite::Result<(String, String)> {
-    let mut statement =
-        connection.prepare_cached("SELECT text, thinking FROM chunk WHERE message = ?1 ORDER BY place")?;
+/// What a reply under way had said in `before`, with the pieces that were saved since. It has ids where those
+/// of all of it are known.
+pub(super) fn with_chunks(
+    connection: &Connection,
+    message: Number,
+    before: ReplyPiece,
+) -> rusqlite::Result<ReplyPiece> {
+    let mut whole = before;
+    let says_nothing = whole.text.is_empty() && whole.thinking.is_empty();
+    let mut are_known = says_nothing || !whole.tokens.is_empty();
+    let mut statement = connection
+        .prepare_cached("SELECT text, thinking, tokens FROM chunk WHERE message = ?1 ORDER BY place")?;
     let mut rows = statement.query([message])?;
-    let (mut text, mut thinking) = (String::new(), String::new());
     while let Some(row) = rows.next()? {
-        text.push_str(row.get_ref(0)?.as_str().unwrap_or_default());
-        thinking.push_str(row.get_ref(1)?.as_str().unwrap_or_default());
+        whole.text.push_str(&lenient::text(row, 0));
+        whole.thinking.push_str(&lenient::text(row, 1));
+        // Older versions kept none.
+        are_known &= matches!(row.get_ref(2)?, ValueRef::Blob(_));
+        whole.tokens.extend(tokens_of(lenient::bytes(row, 2)));
     }
-    Ok((text, thinking))
+    if !are_known {
+        whole.tokens.clear();
+    }
+    Ok(whole)
 }
 
 /// Pins a message, or no longer.
@@ -333,9 +366,9 @@ fn entry(connection: &Connection, node: &Node, versions: Vec<Uuid>) -> rusqlite:
             pinned,
         };
         if reply.status == ReplyStatus::Generating {
-            let (text, thinking) = chunks(connection, node.number)?;
-            reply.text.push_str(&text);
-            reply.thinking.push_str(&thinking);
+            let before = ReplyPiece { text: reply.text, thinking: reply.thinking, tokens: reply.tokens };
+            let whole = with_chunks(connection, node.number, before)?;
+            (reply.text, reply.thinking, reply.tokens) = (whole.text, whole.thinking, whole.tokens);
         }
         Ok(Entry::Reply(reply))
     })
@@ -402,7 +435,12 @@ pub(super) fn tokens_of(bytes: &[u8]) -> Vec<TokenId> {
     bytes.chunks_exact(4).map(|id| TokenId::from_le_bytes([id[0], id[1], id[2], id[3]])).collect()
 }
 
-pub(super) fn bytes_of(tokens: &[TokenId]) -> Vec<u8> {
+/// Ids as they are kept beside a text; nothing where they are not known.
+pub(super) fn bytes_if_any(tokens: &[TokenId]) -> Option<Vec<u8>> {
+    (!tokens.is_empty()).then(|| bytes_of(tokens))
+}
+
+fn bytes_of(tokens: &[TokenId]) -> Vec<u8> {
     tokens.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
@@ -462,7 +500,7 @@ impl<'m> MessageRow<'m> {
             status,
             finish,
             failure,
-            tokens: (!reply.tokens.is_empty()).then(|| bytes_of(&reply.tokens)),
+            tokens: bytes_if_any(&reply.tokens),
             model: Some(&reply.model),
             seed: reply.seed.map(u64::cast_signed),
             usage: reply.usage,

@@ -35,7 +35,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::Change;
-use crate::conversation::{Conversation, ConversationSummary, Entry, Question, Reply, now};
+use crate::conversation::{Conversation, ConversationSummary, Entry, Question, Reply, ReplyPiece, now};
 use crate::error::{Error, Result};
 use crate::notices::Notices;
 use database::Attempt;
@@ -334,10 +334,18 @@ impl History {
         self.change(id, "let a reply go on", |change| messages::go_on(change, id, reply, run))
     }
 
-    /// Saves more of a reply under way.
-    pub(crate) fn append(&self, id: Uuid, reply: Uuid, text: &str, thinking: &str) -> Result<()> {
+    /// Keeps what a reply under way goes on from, where it is not what was kept of it: its model, the ids of
+    /// what it has said, and where its memory begins. The ids that are saved from now on follow these.
+    pub(crate) fn note_beginning(&self, id: Uuid, reply: &Reply) -> Result<()> {
         self.stores()
-            .change(id, |change| messages::append(change, reply, text, thinking))
+            .change(id, |change| messages::note_beginning(change, reply))
+            .map_err(|fault| fault.while_doing("begin a reply"))
+    }
+
+    /// Saves more of a reply under way.
+    pub(crate) fn append(&self, id: Uuid, reply: Uuid, more: &ReplyPiece) -> Result<()> {
+        self.stores()
+            .change(id, |change| messages::append(change, reply, more))
             .map_err(|fault| fault.while_doing("save a reply"))
     }
 

@@ -13,6 +13,7 @@ use super::conversations::{self, clock_text, time};
 use super::lenient;
 use super::messages;
 use super::tree::Number;
+use crate::conversation::ReplyPiece;
 
 /// A conversation with every branch of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,13 +139,12 @@ pub(super) fn read(connection: &Connection, id: Uuid) -> rusqlite::Result<Option
         "SELECT id, (SELECT parent.id FROM message AS parent WHERE parent.number = message.parent), chosen,
              role, text, thinking, status, finish, failure, tokens, model, settings, seed, prompt_tokens,
              reused_tokens, new_tokens, prefill_seconds, decode_seconds, first_token_seconds,
-             memory_begins, run, created, ended,
-             (SELECT group_concat(chunk.text, '' ORDER BY place) FROM chunk WHERE message = number),
-             (SELECT group_concat(chunk.thinking, '' ORDER BY place) FROM chunk WHERE message = number),
-             restored_tokens, reuse_limit, pinned
+             memory_begins, run, created, ended, number, restored_tokens, reuse_limit, pinned
          FROM message WHERE conversation = ?1 ORDER BY number",
     )?;
-    let messages = statement.query_map([header.number], message)?.collect::<rusqlite::Result<_>>()?;
+    let messages = statement
+        .query_map([header.number], |row| message(connection, row))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut statement = connection.prepare_cached(
         "SELECT id, (SELECT above.id FROM message AS above WHERE above.number = mark.after), created
          FROM mark WHERE conversation = ?1 AND kind = 'reset' ORDER BY number",
@@ -170,7 +170,7 @@ pub(super) fn read(connection: &Connection, id: Uuid) -> rusqlite::Result<Option
     }))
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
+fn message(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
     let json = |place| lenient::text_if_any(row, place).and_then(|text| serde_json::from_str(&text).ok());
     let whole = |place| lenient::whole(row, place);
     let mut message = MessageRecord {
@@ -191,8 +191,8 @@ fn message(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
             (Some(prompt_tokens), Some(reused_tokens), Some(new_tokens)) => Some(UsageRecord {
                 prompt_tokens,
                 reused_tokens,
-                restored_tokens: whole(25),
-                reuse_limit: json(26),
+                restored_tokens: whole(24),
+                reuse_limit: json(25),
                 new_tokens,
                 prefill_seconds: lenient::real(row, 16),
                 decode_seconds: lenient::real(row, 17),
@@ -204,15 +204,13 @@ fn message(row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
         run: lenient::id(row, 20),
         created: lenient::time(row, 21),
         ended: whole(22).map(time),
-        pinned: lenient::is_set(row, 27),
+        pinned: lenient::is_set(row, 26),
     };
-    let more = lenient::text(row, 23);
-    if !more.is_empty() {
-        message.text.push_str(&more);
-        // The ids are of what it said before this only.
-        message.tokens.clear();
+    if message.status == "generating" {
+        let before = ReplyPiece { text: message.text, thinking: message.thinking, tokens: message.tokens };
+        let whole = messages::with_chunks(connection, row.get(23)?, before)?;
+        (message.text, message.thinking, message.tokens) = (whole.text, whole.thinking, whole.tokens);
     }
-    message.thinking.push_str(&lenient::text(row, 24));
     Ok(message)
 }
 
@@ -329,7 +327,7 @@ fn write_message(
             message.status,
             message.finish,
             message.failure.as_ref().map(Value::to_string),
-            (!message.tokens.is_empty()).then(|| messages::bytes_of(&message.tokens)),
+            messages::bytes_if_any(&message.tokens),
             message.model,
             message.settings.as_ref().map(Value::to_string),
             message.seed.map(u64::cast_signed),

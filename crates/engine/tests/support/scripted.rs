@@ -82,7 +82,7 @@ pub(crate) fn generate(
 pub(crate) fn text(told: &[Progress]) -> String {
     told.iter()
         .filter_map(|progress| match progress {
-            Progress::Text { text } => Some(text.as_str()),
+            Progress::Text { text, .. } => Some(text.as_str()),
             _ => None,
         })
         .collect()
