@@ -60,7 +60,7 @@ const CHECKS: [Check; 9] = [
         what: "the lints of the Rust sources",
         perform: |workspace, _| check_lints(workspace),
     },
-    Check { name: "rust-tests", what: "every Rust test", perform: |workspace, _| run_rust_tests(workspace) },
+    Check { name: "rust-tests", what: "every Rust test", perform: run_rust_tests },
     Check {
         name: "window",
         what: "the real window, end to end",
@@ -159,14 +159,34 @@ fn check_lints(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn run_rust_tests(workspace: &Workspace) -> Result<Outcome> {
+fn run_rust_tests(workspace: &Workspace, selection: &Selection) -> Result<Outcome> {
     let library = prepare_rust(workspace)?;
-    Program::cargo()
+    let mut tests = Program::cargo()
         .arguments(["test", "--workspace", "--locked", "--no-fail-fast"])
         .folder(workspace.root())
-        .variable(runtime::VARIABLE, library)
-        .run()?;
+        .variable(runtime::VARIABLE, library);
+    for (variable, number) in repetitions(selection.nightly) {
+        // Whoever wants another number has said so.
+        if std::env::var_os(variable).is_none() {
+            tests = tests.variable(variable, number);
+        }
+    }
+    tests.run()?;
     Ok(Outcome::Passed)
+}
+
+/// How often tests try what they try by chance, by the variables that tell them. Without these a developer's
+/// `cargo test` tries less.
+fn repetitions(nightly: bool) -> Vec<(&'static str, &'static str)> {
+    if nightly {
+        return vec![
+            ("HEARTH_KILLS", "10000"),
+            ("HEARTH_FLIPS", "20000"),
+            ("HEARTH_CUTS", "4000"),
+            ("HEARTH_NIGHTLY", "1"),
+        ];
+    }
+    vec![("HEARTH_KILLS", "300"), ("HEARTH_FLIPS", "1000"), ("HEARTH_CUTS", "200")]
 }
 
 /// The whole workspace compiles only with the web view's libraries and a built interface to embed.
@@ -189,6 +209,15 @@ mod tests {
     fn named_checks_run_in_their_fixed_order_and_no_name_means_all() {
         assert_eq!(names(&["window", "format"]), ["format", "window"]);
         assert_eq!(names(&[]), CHECKS.map(|check| check.name));
+    }
+
+    #[test]
+    fn a_nightly_run_tries_each_thing_more_often() {
+        let (every, nightly) = (repetitions(false), repetitions(true));
+        for (variable, number) in every {
+            let often = nightly.iter().find(|(name, _)| *name == variable).map(|(_, number)| number.len());
+            assert!(often > Some(number.len()), "{variable}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,10 +68,17 @@ struct Script {
     breaks: Mutex<Option<Break>>,
     reached: mpsc::UnboundedSender<()>,
     seen: Mutex<Vec<TokenId>>,
+    /// How many microseconds a pass takes.
+    pace: AtomicU64,
 }
 
 impl Script {
     fn next(&self, seen: &[TokenId]) -> Scripted {
+        let pace = Duration::from_micros(self.pace.load(Ordering::Relaxed));
+        if !pace.is_zero() {
+            // A model takes its time.
+            std::thread::sleep(pace);
+        }
         let replies: Vec<usize> = (0..seen.len())
             .filter(|&place| seen[place..].starts_with(&self.marker))
             .map(|place| place + self.marker.len())
@@ -161,6 +169,7 @@ impl World {
             breaks: Mutex::default(),
             reached,
             seen: Mutex::default(),
+            pace: AtomicU64::default(),
         });
         let (passes, loads) = (Arc::default(), Arc::default());
         let open = open(&text, &script, context, &passes, &loads);
@@ -197,6 +206,11 @@ impl World {
     /// Lets the n-th reply of a prompt end `behind` so many tokens in another way.
     pub(crate) fn breaks(&self, reply: usize, behind: usize, how: Scripted) {
         *self.script.breaks.lock().expect("no script panics while it writes") = Some((reply, behind, how));
+    }
+
+    /// Lets each pass of a model take so long.
+    pub(crate) fn takes(&self, pace: Duration) {
+        self.script.pace.store(u64::try_from(pace.as_micros()).expect("a short time"), Ordering::Relaxed);
     }
 
     pub(crate) fn mend(&self) {
