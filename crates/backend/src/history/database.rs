@@ -11,6 +11,9 @@ use crate::error::Error;
 /// How long a change waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+const MAKE_ROOM: &str = "make room on the disk";
+const ALLOW_WRITING: &str = "allow writing to the file of conversations and its folder";
+
 /// Why a change or a look did not succeed.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -39,8 +42,10 @@ impl Fault {
         match self {
             Self::Refused(error) => error,
             Self::Sql(error) => {
-                let full = code(&error) == Some(ErrorCode::DiskFull);
-                Error::History { doing, reason: error.to_string(), full }
+                let code = code(&error);
+                let advice = code.and_then(advice).map(|advice| format!("; {advice}")).unwrap_or_default();
+                let full = code == Some(ErrorCode::DiskFull);
+                Error::History { doing, reason: format!("{error}{advice}"), full }
             }
         }
     }
@@ -74,6 +79,25 @@ impl Fault {
             )
         }))
     }
+}
+
+/// What the user can do where the disk refuses.
+fn advice(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::DiskFull => MAKE_ROOM,
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen => ALLOW_WRITING,
+        ErrorCode::SystemIoFailure => "see whether the disk has room and is in order",
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "close the other program that has it open",
+        _ => return None,
+    })
+}
+
+/// What the system says of the place of the conversations, as an error of this crate.
+pub(super) fn place_error(path: &Path, error: &std::io::Error) -> Error {
+    use std::io::ErrorKind;
+    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    let advice = if full { MAKE_ROOM } else { ALLOW_WRITING };
+    Error::History { doing: "write", reason: format!("`{}`: {error}; {advice}", path.display()), full }
 }
 
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {

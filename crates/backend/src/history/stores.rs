@@ -41,7 +41,8 @@ enum Why {
 /// The two places of conversations.
 pub(super) struct Stores {
     files: Files,
-    disk: Option<Connection>,
+    /// The file, or why it is not open.
+    disk: Result<Connection>,
     memory: Connection,
     in_memory: HashMap<Uuid, Why>,
     /// The conversation that the next run shows, once it is on the disk.
@@ -56,7 +57,7 @@ impl Stores {
         let memory = database::open_in_memory().expect("the schema is right and memory takes it");
         let mut stores = Self {
             files: Files { folder },
-            disk: None,
+            disk: Err(not_open()),
             memory,
             in_memory: HashMap::new(),
             shown: None,
@@ -64,39 +65,63 @@ impl Stores {
             notices,
             changes,
         };
-        if let Err(reason) = stores.open_disk() {
-            stores.warn(&reason);
-        }
+        stores.open_or_warn();
         stores
     }
 
-    fn open_disk(&mut self) -> std::result::Result<(), String> {
-        self.files.make().map_err(|error| error.to_string())?;
-        let run = RunLock::begin(&self.files.runs()).map_err(|error| error.to_string())?;
-        let others = run.others();
+    fn open_or_warn(&mut self) {
+        self.disk = self.open_disk();
+        if let Err(error) = &self.disk {
+            self.warn(&error.to_string());
+        }
+    }
+
+    /// Tries again to open a file that could not be opened. What went on in memory meanwhile moves there.
+    fn reopen(&mut self) {
+        if self.disk.is_ok() {
+            return;
+        }
+        self.open_or_warn();
+        if self.disk.is_ok() {
+            self.save_what_is_unsaved();
+            self.note_saved();
+            // Without listeners there is nobody to tell.
+            self.changes.send(Change::Conversations).ok();
+        }
+    }
+
+    fn open_disk(&mut self) -> Result<Connection> {
+        self.files.make().map_err(|error| database::place_error(&self.files.folder, &error))?;
+        if self.run.is_none() {
+            let runs = self.files.runs();
+            self.run = Some(RunLock::begin(&runs).map_err(|error| database::place_error(&runs, &error))?);
+        }
+        let run = self.run.as_ref();
+        let others = run.map(RunLock::others).unwrap_or_default();
         let (is_alone, was_cut_off) = (others.alive.is_empty(), !others.cut_off.is_empty());
         let mut connection = match opening::open(&self.files, was_cut_off) {
             Err(fault) if fault.is_damage_at_opening() && is_alone => self.repair()?,
-            result => result.map_err(|fault| fault.while_doing("open").to_string())?,
+            result => result.map_err(|fault| fault.while_doing("open"))?,
         };
-        let tidied = opening::tidy(&mut connection, |id| id.is_none_or(|id| !run.is_alive(id)));
-        match tidied {
+        let is_over = |id: Option<Uuid>| !id.zip(run).is_some_and(|(id, run)| run.is_alive(id));
+        match opening::tidy(&mut connection, is_over) {
             Err(fault) if fault.is_damage() && is_alone => {
                 drop(connection);
                 connection = self.repair()?;
             }
-            result => result.map_err(|fault| fault.while_doing("end interrupted replies").to_string())?,
+            result => result.map_err(|fault| fault.while_doing("end interrupted replies"))?,
         }
-        run.forget(&others.cut_off);
-        self.disk = Some(connection);
-        self.run = Some(run);
+        if let Some(run) = run {
+            run.forget(&others.cut_off);
+        }
         opening::back_up(self.files.clone());
-        Ok(())
+        Ok(connection)
     }
 
     /// Makes a new database of what can be read of a damaged one, and tells of it.
-    fn repair(&self) -> std::result::Result<Connection, String> {
-        let salvaged = salvage::repair(&self.files)?;
+    fn repair(&self) -> Result<Connection> {
+        let failed = |reason| Error::History { doing: "put together what can be read", reason, full: false };
+        let salvaged = salvage::repair(&self.files).map_err(failed)?;
         let message = format!(
             "The file of your conversations was damaged. {} conversations with {} messages were read from it \
              and put together with the newest backup. The damaged file is kept in `{}`.",
@@ -107,7 +132,7 @@ impl Stores {
         tracing::warn!(salvaged.conversations, salvaged.messages, "a damaged file was salvaged");
         self.notices.add(Severity::Warning, DAMAGE_NOTICE, message);
         self.changes.send(Change::Notices).ok();
-        opening::open(&self.files, false).map_err(|fault| fault.while_doing("open").to_string())
+        opening::open(&self.files, false).map_err(|fault| fault.while_doing("open"))
     }
 
     /// The same while the application runs. Not where another process has the file open: moving it away
@@ -116,12 +141,12 @@ impl Stores {
         if !self.run.as_ref().is_some_and(|run| run.others().alive.is_empty()) {
             return false;
         }
-        self.disk = None;
-        match self.repair() {
-            Ok(connection) => self.disk = Some(connection),
-            Err(reason) => self.warn(&reason),
+        self.disk = Err(not_open());
+        self.disk = self.repair();
+        if let Err(error) = &self.disk {
+            self.warn(&error.to_string());
         }
-        self.disk.is_some()
+        self.disk.is_ok()
     }
 
     /// The id of this run, for the replies that it makes.
@@ -163,12 +188,12 @@ impl Stores {
 
     /// Looks at the place where the conversation `id` lies.
     pub(super) fn read<T>(&mut self, id: Uuid, look: impl Fn(&Connection) -> Attempt<T>) -> Attempt<T> {
-        if self.is_on_disk(id) && self.disk.is_some() { self.look_at_disk(look) } else { look(&self.memory) }
+        if self.is_on_disk(id) { self.look_at_disk(look) } else { look(&self.memory) }
     }
 
     /// Looks at the disk; where what is there is damaged, again after a repair.
     fn look_at_disk<T>(&mut self, look: impl Fn(&Connection) -> Attempt<T>) -> Attempt<T> {
-        let attempt = |disk: &Option<Connection>| look(disk.as_ref().ok_or_else(|| Fault::Sql(no_disk()))?);
+        let attempt = |disk: &Result<Connection>| look(disk.as_ref().map_err(Error::clone)?);
         match attempt(&self.disk) {
             Err(fault) if fault.is_damage() && self.repair_while_open() => attempt(&self.disk),
             result => result,
@@ -187,21 +212,28 @@ impl Stores {
         id: Uuid,
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
     ) -> Attempt<T> {
-        match self.in_memory.get(&id) {
-            None => match self.change_on_disk(&change) {
+        if self.in_memory.get(&id) == Some(&Why::Private) {
+            return database::change(&mut self.memory, &change);
+        }
+        self.reopen();
+        let made = if self.is_on_disk(id) {
+            match self.change_on_disk(&change) {
                 Err(fault) if fault.is_refusal_of_disk() => {
                     self.take_into_memory(id, fault)?;
-                    database::change(&mut self.memory, &change)
+                    return database::change(&mut self.memory, &change);
                 }
-                result => result,
-            },
-            Some(Why::Private) => database::change(&mut self.memory, &change),
-            Some(Why::Fresh | Why::Unsaved) => {
-                let made = database::change(&mut self.memory, &change)?;
-                self.move_to_disk(id);
-                Ok(made)
+                result => result?,
             }
-        }
+        } else {
+            let made = database::change(&mut self.memory, &change)?;
+            if !self.move_to_disk(id) {
+                return Ok(made);
+            }
+            made
+        };
+        // The disk took this, so it may take what it refused before.
+        self.save_what_is_unsaved();
+        Ok(made)
     }
 
     /// Changes a conversation that is new, without keeping it yet.
@@ -214,8 +246,8 @@ impl Stores {
     }
 
     fn change_on_disk<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
-        let attempt = |disk: &mut Option<Connection>| {
-            database::change(disk.as_mut().ok_or_else(|| Fault::Sql(no_disk()))?, &change)
+        let attempt = |disk: &mut Result<Connection>| {
+            database::change(disk.as_mut().map_err(|error| error.clone())?, &change)
         };
         match attempt(&mut self.disk) {
             Err(fault) if fault.is_damage() && self.repair_while_open() => attempt(&mut self.disk),
@@ -225,7 +257,7 @@ impl Stores {
 
     /// Copies a conversation into memory, because the disk did not take a change of it.
     fn take_into_memory(&mut self, id: Uuid, fault: Fault) -> Attempt<()> {
-        let Some(disk) = &self.disk else { return Err(fault) };
+        let Ok(disk) = &self.disk else { return Err(fault) };
         let Some(record) = record::read(disk, id)? else { return Err(fault) };
         database::change(&mut self.memory, |change| Ok(record::write(change, &record, Existing::Replace)?))?;
         self.in_memory.insert(id, Why::Unsaved);
@@ -233,26 +265,46 @@ impl Stores {
         Ok(())
     }
 
-    /// Moves a conversation from memory to the disk, if the disk takes it.
-    fn move_to_disk(&mut self, id: Uuid) {
+    /// Moves a conversation from memory to the disk; says whether the disk took it.
+    fn move_to_disk(&mut self, id: Uuid) -> bool {
         match self.try_to_move(id) {
             Ok(()) => {
                 self.in_memory.remove(&id);
                 self.memory.execute("DELETE FROM conversation WHERE id = ?1", [id]).ok();
-                if !self.in_memory.values().any(|why| *why == Why::Unsaved) {
-                    self.notices.clear(NOTICE);
-                    self.changes.send(Change::Notices).ok();
-                }
+                self.note_saved();
+                true
             }
             Err(fault) => {
                 self.in_memory.insert(id, Why::Unsaved);
                 self.warn(&fault.while_doing("write").to_string());
+                false
             }
         }
     }
 
+    /// Moves what the disk refused before, up to the first that it still refuses.
+    fn save_what_is_unsaved(&mut self) {
+        for id in self.unsaved() {
+            if !self.move_to_disk(id) {
+                break;
+            }
+        }
+    }
+
+    fn unsaved(&self) -> Vec<Uuid> {
+        self.in_memory.iter().filter(|(_, why)| **why == Why::Unsaved).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes the notice away where all is saved.
+    fn note_saved(&self) {
+        if self.unsaved().is_empty() && self.notices.all().iter().any(|notice| notice.code == NOTICE) {
+            self.notices.clear(NOTICE);
+            self.changes.send(Change::Notices).ok();
+        }
+    }
+
     fn try_to_move(&mut self, id: Uuid) -> Attempt<()> {
-        let disk = self.disk.as_mut().ok_or_else(|| Fault::Sql(no_disk()))?;
+        let disk = self.disk.as_mut().map_err(|error| error.clone())?;
         let Some(record) = record::read(&self.memory, id)? else { return Ok(()) };
         let deleted = conversations::find(&self.memory, id)?.and_then(|header| header.deleted);
         let is_shown = self.shown == Some(id);
@@ -270,6 +322,9 @@ impl Stores {
             "New messages are not saved: {reason}. You can chat all the same; what is on the disk stays as it \
              is, and saving goes on by itself as soon as the disk takes it."
         );
+        if self.notices.all().iter().any(|notice| notice.code == NOTICE && notice.message == message) {
+            return;
+        }
         tracing::warn!(reason, "conversations are not saved");
         self.notices.clear(NOTICE);
         self.notices.add(Severity::Error, NOTICE, message);
@@ -277,6 +332,7 @@ impl Stores {
     }
 
     pub(super) fn list(&mut self, skip: usize, most: usize) -> Attempt<Vec<ConversationSummary>> {
+        self.reopen();
         let mut all: Vec<ConversationSummary> = Vec::new();
         for mut about in conversations::list(&self.memory, 0, usize::MAX)? {
             self.note_place(&mut about);
@@ -284,7 +340,7 @@ impl Stores {
                 all.push(about);
             }
         }
-        if self.disk.is_some() {
+        if self.disk.is_ok() {
             let reach = skip.saturating_add(most).saturating_add(all.len());
             let on_disk = self.look_at_disk(|disk| Ok(conversations::list(disk, 0, reach)?))?;
             all.extend(on_disk.into_iter().filter(|about| self.is_on_disk(about.id)));
@@ -296,7 +352,7 @@ impl Stores {
     pub(super) fn search(&mut self, words: &str, most: usize) -> Attempt<Vec<SearchHit>> {
         let Some(query) = search::query(words) else { return Ok(Vec::new()) };
         let mut hits = search::find(&self.memory, &query, most)?;
-        if self.disk.is_some() {
+        if self.disk.is_ok() {
             let on_disk = self.look_at_disk(|disk| Ok(search::find(disk, &query, most)?))?;
             hits.extend(on_disk.into_iter().filter(|hit| self.is_on_disk(hit.conversation)));
         }
@@ -320,11 +376,11 @@ impl Stores {
     /// Every conversation that may leave the application.
     pub(super) fn ids(&self) -> Attempt<Vec<Uuid>> {
         let mut ids = match &self.disk {
-            Some(disk) => conversations::ids(disk)?,
-            None => Vec::new(),
+            Ok(disk) => conversations::ids(disk)?,
+            Err(_) => Vec::new(),
         };
-        let unsaved = self.in_memory.iter().filter(|(_, why)| **why == Why::Unsaved).map(|(id, _)| *id);
-        let unsaved: Vec<Uuid> = unsaved.filter(|id| !ids.contains(id)).collect();
+        let mut unsaved = self.unsaved();
+        unsaved.retain(|id| !ids.contains(id));
         ids.extend(unsaved);
         Ok(ids)
     }
@@ -341,7 +397,7 @@ impl Stores {
 
     /// The conversation that the run before showed last, if it still is there.
     pub(super) fn last_shown(&self) -> Option<Uuid> {
-        let disk = self.disk.as_ref()?;
+        let disk = self.disk.as_ref().ok()?;
         let id = conversations::fact(disk, SHOWN).ok().flatten()?.parse().ok()?;
         conversations::number(disk, id).ok().map(|_| id)
     }
@@ -363,21 +419,18 @@ impl Stores {
 
 impl Drop for Stores {
     fn drop(&mut self) {
-        let unsaved: Vec<Uuid> =
-            self.in_memory.iter().filter(|(_, why)| **why == Why::Unsaved).map(|(id, _)| *id).collect();
-        for id in unsaved {
+        for id in self.unsaved() {
             self.move_to_disk(id);
         }
         // Closing writes the log back into the file; then the run has ended in order.
-        self.disk = None;
+        self.disk = Err(not_open());
         if let Some(run) = &self.run {
             run.end();
         }
     }
 }
 
-/// What a change meets where no file could be opened.
-fn no_disk() -> rusqlite::Error {
-    let cannot_open = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-    rusqlite::Error::SqliteFailure(cannot_open, Some("the file of conversations is not open".into()))
+/// Before the file is opened, while it is repaired, and at the end.
+fn not_open() -> Error {
+    Error::History { doing: "work", reason: "it is not open".into(), full: false }
 }
