@@ -37,6 +37,9 @@ cargo xtask bench resume [--models FOLDER...] [--threads N]
     Measures how soon a conversation of 4,000 tokens goes on after a restart, and how long reading it again
     takes.
 
+cargo xtask bench history
+    Measures how quick starting, searching and opening are with 10,000 conversations of 200,000 messages.
+
 cargo xtask pin-catalog [--write]
     Asks the hub (or HF_ENDPOINT) for the files of every model in models/catalog.json at its pinned commit, and
     fails where they are others. --write fills in the sizes and digests that are not known yet.";
@@ -80,8 +83,19 @@ pub(crate) struct BenchPlan {
     pub(crate) peers: Option<Peers>,
     /// The file that the table is written into.
     pub(crate) markdown: Option<PathBuf>,
-    /// Measure the time to go on after a restart instead of speeds.
-    pub(crate) resume: bool,
+    pub(crate) subject: Subject,
+}
+
+/// What `bench` is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// How fast models read and write.
+    #[default]
+    Speed,
+    /// How soon a conversation goes on after a restart.
+    Resume,
+    /// How quick a long history is.
+    History,
 }
 
 /// A script that measures other programs on the same models.
@@ -106,7 +120,7 @@ impl Default for BenchPlan {
             rounds: 3,
             peers: None,
             markdown: None,
-            resume: false,
+            subject: Subject::Speed,
         }
     }
 }
@@ -185,7 +199,8 @@ fn parse_bench(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> 
     let mut depths = Vec::new();
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Value(word) if word == "resume" => plan.resume = true,
+            Arg::Value(word) if word == "resume" => plan.subject = Subject::Resume,
+            Arg::Value(word) if word == "history" => plan.subject = Subject::History,
             Arg::Long("models") => plan.models.extend(parser.values()?.map(PathBuf::from)),
             Arg::Long("prompt") => plan.prompt = parser.value()?.parse()?,
             Arg::Long("new") => plan.new = parser.value()?.parse()?,
@@ -273,20 +288,27 @@ mod tests {
         let expected =
             Selection { only: vec!["format".into(), "lint".into()], list: true, ..Selection::default() };
         assert_eq!(parse("test --only format --only lint --list").unwrap(), Task::Test(expected));
-        let expected =
-            Selection { only: vec!["rust-tests".into()], nightly: true, ..Selection::default() };
+        let expected = Selection { only: vec!["rust-tests".into()], nightly: true, ..Selection::default() };
         assert_eq!(parse("test --nightly --only rust-tests").unwrap(), Task::Test(expected));
     }
 
     #[test]
-    fn resuming_is_measured_where_it_is_asked_for() {
+    fn what_is_measured_is_named_and_speed_without_a_name() {
         let Task::Bench(plan) = parse("bench resume --models a --threads 2").unwrap() else {
             panic!("not a measurement");
         };
         assert_eq!(
             plan,
-            BenchPlan { resume: true, models: vec!["a".into()], threads: Some(2), ..BenchPlan::default() }
+            BenchPlan {
+                subject: Subject::Resume,
+                models: vec!["a".into()],
+                threads: Some(2),
+                ..BenchPlan::default()
+            }
         );
+        let Task::Bench(plan) = parse("bench history").unwrap() else { panic!("not a measurement") };
+        assert_eq!(plan, BenchPlan { subject: Subject::History, ..BenchPlan::default() });
+        assert!(matches!(parse("bench"), Ok(Task::Bench(plan)) if plan.subject == Subject::Speed));
         assert!(matches!(parse("bench again"), Err(Error::Usage(_))));
     }
 

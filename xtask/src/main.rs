@@ -9,12 +9,13 @@
 //! - `run`: the window, or the terminal chat where there is no display
 //! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers
 //! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table; `bench_resume`
-//!   measures how soon a conversation goes on after a restart
+//!   measures how soon a conversation goes on after a restart, `bench_history` how quick a long history is
 //! - `pin_catalog`: the catalogue of models against the hub
 //! - `command`, `stamp`, `workspace`, `print`, `error`: what they share
 
 mod arguments;
 mod bench;
+mod bench_history;
 mod bench_resume;
 mod command;
 mod error;
@@ -33,7 +34,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use crate::arguments::Task;
+use crate::arguments::{Subject, Task};
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
@@ -58,8 +59,11 @@ fn perform() -> Result<()> {
         Task::Setup => setup::everything(&workspace),
         Task::Run { program_arguments } => run::run(&workspace, &program_arguments),
         Task::Test(selection) => test::test(&workspace, &selection),
-        Task::Bench(plan) if plan.resume => bench_resume::bench(&workspace, &plan),
-        Task::Bench(plan) => bench::bench(&workspace, &plan),
+        Task::Bench(plan) => match plan.subject {
+            Subject::Speed => bench::bench(&workspace, &plan),
+            Subject::Resume => bench_resume::bench(&workspace, &plan),
+            Subject::History => bench_history::bench(&workspace),
+        },
         Task::PinCatalog { write } => pin_catalog::pin_catalog(&workspace, write),
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "support/first_schema.rs"]
+mod first_schema;
 mod support;
 
 use std::collections::BTreeSet;
@@ -187,6 +189,27 @@ fn what_the_disk_refuses_goes_on_in_memory_and_is_saved_when_it_takes_it_again()
             other.query_row("SELECT title FROM conversation", [], |row| row.get(0)).expect("read");
         assert_eq!(title, "Another name", "it is on the disk");
     });
+}
+
+#[test]
+fn what_is_left_of_a_damaged_file_of_the_first_schema_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = first_schema::make(folder.path());
+    for conversation in 0..60 {
+        let number = first_schema::add_conversation(&old, &format!("old {conversation}"), conversation);
+        let text = format!("Question {conversation}: {}", "with some words behind it ".repeat(40));
+        let question = first_schema::add_message(&old, number, None, &text);
+        first_schema::add_message(&old, number, Some(question), &text);
+    }
+    drop(old);
+    let path = folder.path().join("conversations/conversations.sqlite");
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes.truncate(bytes.len() / 8 * 7);
+    std::fs::write(&path, &bytes).expect("written");
+    let backend = open(folder.path());
+    let back = said(&backend).into_iter().filter(|said| said.len() == 2 && said[0] == said[1]).count();
+    assert!(back > 30, "{back} of 60 conversations are back");
+    assert!(backend.notices().iter().any(|notice| notice.code == "historyDamaged"), "it is told");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "support/first_schema.rs"]
+mod first_schema;
 mod support;
 
 use std::collections::HashMap;
@@ -107,8 +109,10 @@ async fn do_something(world: &World, numbers: &mut Numbers, text: String, is_slo
     let mut teller = Teller::default();
     let tell = |event| teller.tell(event);
     let entries = world.entries();
-    let of_any = |numbers: &mut Numbers, found: Vec<Uuid>| found.get(numbers.below(found.len().max(1))).copied();
-    let questions = entries.iter().filter(|entry| matches!(entry, Entry::Question(_))).map(Entry::id).collect();
+    let of_any =
+        |numbers: &mut Numbers, found: Vec<Uuid>| found.get(numbers.below(found.len().max(1))).copied();
+    let questions =
+        entries.iter().filter(|entry| matches!(entry, Entry::Question(_))).map(Entry::id).collect();
     let replies = entries.iter().filter_map(|entry| match entry {
         Entry::Reply(reply) => Some(reply),
         _ => None,
@@ -243,7 +247,8 @@ impl Place {
         // Opening ends what the kill left behind.
         let halves = look_through_the_application(self.folder.path());
         let connection = assert_whole(self.folder.path(), kill);
-        let mut statement = connection.prepare("SELECT text FROM message WHERE role = 'user'").expect("asked");
+        let mut statement =
+            connection.prepare("SELECT text FROM message WHERE role = 'user'").expect("asked");
         let mut found: HashMap<String, usize> = HashMap::new();
         for text in statement.query_map([], |row| row.get::<_, String>(0)).expect("read") {
             *found.entry(text.expect("text")).or_default() += 1;
@@ -346,53 +351,24 @@ fn no_kill_costs_more_of_a_reply_than_its_last_second_or_64_tokens() {
 }
 
 const CONVERSATIONS: usize = 300;
+const MESSAGES: usize = 6;
 const HALF: &str = "Hearth runs a model";
 
 /// A data folder of the first schema, whose run was cut off in the middle of a reply.
 fn make_first_schema(data: &Path) {
-    let kept = data.join("conversations");
-    std::fs::create_dir_all(kept.join("runs")).expect("made");
-    std::fs::write(kept.join("runs/11111111-1111-4111-8111-111111111111.run"), "").expect("written");
-    let mut old = database(data);
-    old.execute_batch(include_str!("../src/history/schema_1.sql")).expect("the schema as it was released");
+    let mut old = first_schema::make(data);
     let change = old.transaction().expect("begun");
-    change
-        .execute_batch(
-            "PRAGMA user_version = 1; INSERT INTO fact (name, value) VALUES ('schema', '1');",
-        )
-        .expect("written");
     for conversation in 1..=CONVERSATIONS {
-        change
-            .execute(
-                "INSERT INTO conversation (id, title, created, updated, clock)
-                 VALUES (randomblob(16), ?1, ?2, ?2, '')",
-                (format!("old-{conversation}"), 1_700_000_000_000_000 + conversation as i64),
-            )
-            .expect("written");
-        for message in 0..6 {
-            let parent = (message > 0).then(|| change.last_insert_rowid());
-            let is_half = conversation == 1 && message == 5;
-            change
-                .execute(
-                    "INSERT INTO message (id, conversation, parent, role, text, status, run, created)
-                     VALUES (randomblob(16), ?1, ?2, ?3, ?4, ?5, randomblob(16), 1700000000000000)",
-                    (
-                        conversation as i64,
-                        parent,
-                        if message % 2 == 0 { "user" } else { "assistant" },
-                        if is_half { String::new() } else { old_text(conversation, message) },
-                        if is_half { "generating" } else { "complete" },
-                    ),
-                )
-                .expect("written");
-            if is_half {
-                change
-                    .execute(
-                        "INSERT INTO chunk (message, place, text, thinking) VALUES (?1, 1, ?2, '')",
-                        (change.last_insert_rowid(), HALF),
-                    )
-                    .expect("written");
-            }
+        let at = 1_700_000_000_000_000 + conversation as i64;
+        let number = first_schema::add_conversation(&change, &format!("old-{conversation}"), at);
+        let mut parent = None;
+        for message in 0..MESSAGES {
+            let is_half = (conversation, message) == (1, MESSAGES - 1);
+            let text = if is_half { String::new() } else { old_text(conversation, message) };
+            parent = Some(first_schema::add_message(&change, number, parent, &text));
+        }
+        if conversation == 1 {
+            first_schema::add_piece(&change, parent.expect("a reply"), 1, HALF);
         }
     }
     change.commit().expect("written");
@@ -447,12 +423,16 @@ fn no_kill_in_a_step_of_the_schema_costs_anything() {
 
         let backend = open(folder.path());
         let listed = backend.history().conversations(0, usize::MAX).expect("listed");
-        let titles = |beginning: &str| listed.iter().filter(|about| about.title.starts_with(beginning)).count();
+        let titles =
+            |beginning: &str| listed.iter().filter(|about| about.title.starts_with(beginning)).count();
         assert_eq!(titles("old-"), CONVERSATIONS, "after kill {kill}");
         for title in &said.acknowledged {
             assert_eq!(listed.iter().filter(|about| about.title == *title).count(), 1, "{title}");
         }
-        assert!(!backend.notices().iter().any(|notice| notice.code.starts_with("history")), "nothing is wrong");
+        assert!(
+            !backend.notices().iter().any(|notice| notice.code.starts_with("history")),
+            "nothing is wrong"
+        );
         drop(backend);
         let connection = assert_whole(folder.path(), kill);
         assert_eq!(version(&connection), 2, "after kill {kill}");
@@ -460,8 +440,8 @@ fn no_kill_in_a_step_of_the_schema_costs_anything() {
         let texts = statement.query_map([], |row| row.get::<_, String>(0)).expect("read");
         let texts: Vec<String> = texts.map(|text| text.expect("text")).collect();
         let expected = (1..=CONVERSATIONS).flat_map(|conversation| {
-            (0..6).map(move |message| match (conversation, message) {
-                (1, 5) => HALF.to_owned(),
+            (0..MESSAGES).map(move |message| match (conversation, message) {
+                (1, last) if last == MESSAGES - 1 => HALF.to_owned(),
                 _ => old_text(conversation, message),
             })
         });

@@ -219,7 +219,9 @@ fn the_process_whose_writes_fail() {
             assert!(matches!(reply.status, ReplyStatus::Finished(_)), "{:?}", reply.status);
             let question = world.entries()[0].id();
             match step % 4 {
-                1 => drop(chat.edit(id, question, format!("edit-{step}"), options, |_| {}).await.expect("sent")),
+                1 => drop(
+                    chat.edit(id, question, format!("edit-{step}"), options, |_| {}).await.expect("sent"),
+                ),
                 2 => drop(chat.regenerate(id, reply.id, options, |_| {}).await.expect("made again")),
                 3 => history.pin_message(id, question, true).expect("pinned"),
                 _ => history.rename(id, &format!("title {step}")).expect("named"),

@@ -1,9 +1,10 @@
 //! Pinned messages: they stay with the model when a full window lets their turns leave.
 
+#[path = "support/first_schema.rs"]
+mod first_schema;
 mod support;
 
 use backend::{Entry, Error, FailureKind, FinishReason, ReplyOptions, ReplyStatus};
-use rusqlite::Connection;
 use support::{Transport, World, run};
 use uuid::Uuid;
 
@@ -85,8 +86,12 @@ fn a_reset_and_another_branch_leave_what_is_pinned_behind() {
         world.ask("My name is Vesta.").await;
         let (id, question) = (world.chat().current(), world.entries()[0].id());
         world.backend.history().pin_message(id, question, true).expect("pinned");
-        world.chat().edit(id, question, "Hello.".into(), ReplyOptions::default(), |_| {}).await.expect("sent");
-        assert_eq!(pinned(&world), [], "another version is another message");
+        world
+            .chat()
+            .edit(id, question, "Hello.".into(), ReplyOptions::default(), |_| {})
+            .await
+            .expect("sent");
+        assert!(pinned(&world).is_empty(), "another version is another message");
         fill(&world, 0).await;
         assert!(!world.seen().contains("Vesta"), "{}", world.seen());
         world.backend.history().select_branch(id, question).expect("switched");
@@ -110,10 +115,12 @@ fn what_is_pinned_and_does_not_fit_is_an_error_that_says_what_to_do() {
             if let ReplyStatus::Failed(_) = reply.status {
                 break reply;
             }
-            let asked = world.entries().iter().rev().find(|entry| matches!(entry, Entry::Question(_))).cloned();
+            let asked =
+                world.entries().iter().rev().find(|entry| matches!(entry, Entry::Question(_))).cloned();
             history.pin_message(id, asked.expect("asked").id(), true).expect("pinned");
         };
-        let ReplyStatus::Failed(Error::PinnedTooLong { pinned: taken, prompt, window }) = failed.status else {
+        let ReplyStatus::Failed(Error::PinnedTooLong { pinned: taken, prompt, window }) = failed.status
+        else {
             panic!("{:?}", failed.status);
         };
         assert_eq!(window, WINDOW);
@@ -166,25 +173,15 @@ fn a_pin_outlives_restarts_copies_and_exports() {
 fn conversations_of_the_first_schema_can_be_pinned_after_their_step() {
     run(async {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = folder.path().join("data/conversations");
-        std::fs::create_dir_all(&kept).expect("made");
-        let old = Connection::open(kept.join("conversations.sqlite")).expect("opens");
-        old.execute_batch(include_str!("../src/history/schema_1.sql")).expect("the schema as it was released");
-        old.execute_batch(
-            "PRAGMA user_version = 1;
-             INSERT INTO fact (name, value) VALUES ('schema', '1');
-             INSERT INTO conversation (id, title, created, updated, clock)
-                 VALUES (randomblob(16), 'Old', 1700000000000000, 1700000000000000, '');
-             INSERT INTO message (id, conversation, role, text, status, created)
-                 VALUES (randomblob(16), 1, 'user', 'My name is Vesta.', 'complete', 1700000000000000);",
-        )
-        .expect("written");
+        let old = first_schema::make(&folder.path().join("data"));
+        let conversation = first_schema::add_conversation(&old, "Old", 1_700_000_000_000_000);
+        first_schema::add_message(&old, conversation, None, "My name is Vesta.");
         drop(old);
         let world = World::over(folder, Transport::Channel, &[ANSWER], 512, |_| {});
         let id = world.backend.history().conversations(0, 10).expect("listed")[0].id;
         world.backend.open_conversation(id, 10).await.expect("opened");
         assert_eq!(world.texts(), ["My name is Vesta."]);
-        assert_eq!(pinned(&world), []);
+        assert!(pinned(&world).is_empty());
         let question = world.entries()[0].id();
         world.backend.history().pin_message(id, question, true).expect("pinned");
         assert_eq!(pinned(&world), [question]);

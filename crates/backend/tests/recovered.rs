@@ -1,5 +1,7 @@
 //! Replies that a crash cut off: they are there with their text and its ids, and go on from them.
 
+#[path = "support/first_schema.rs"]
+mod first_schema;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -11,8 +13,10 @@ use rusqlite::Connection;
 use support::{Transport, World, ember_text, run};
 use tempfile::TempDir;
 
+const SENTENCE: &str = "Hearth runs a model on this computer and keeps what was said. ";
+
 fn answer() -> String {
-    "Hearth runs a model on this computer and keeps what was said. ".repeat(30)
+    SENTENCE.repeat(30)
 }
 
 fn options(most: usize) -> ReplyOptions {
@@ -95,7 +99,8 @@ fn a_reply_under_way_is_saved_while_it_is_made_and_goes_on_after_a_cut() {
         tokio::join!(world.ask("What is Hearth?"), cut(&world, &answer, 70, copy.path()));
         let after = start_over(&copy, &answer);
         let half = half(&after, &answer);
-        let whole = after.chat().go_on(after.chat().current(), options(20), |_| {}).await.expect("it goes on");
+        let whole =
+            after.chat().go_on(after.chat().current(), options(20), |_| {}).await.expect("it goes on");
         assert_eq!(whole.tokens.len(), half.tokens.len() + 20);
         assert!(whole.text.starts_with(&half.text) && answer.starts_with(&whole.text), "{:?}", whole.text);
         assert_eq!(after.entries().len(), 2);
@@ -107,7 +112,10 @@ fn a_reply_that_another_model_went_on_with_is_cut_off_with_ids_of_its_own() {
     run(async {
         let answer = answer();
         let world = World::new(Transport::Channel, &[&answer]);
-        let (first, _) = world.ask_with("What is Hearth?", options(30)).await;
+        // Up to the end of a sentence, so that another model encodes it alike.
+        let two = ember_text().tokenizer.encode_content(SENTENCE.repeat(2).trim_end()).expect("encodes");
+        let (first, _) = world.ask_with("What is Hearth?", options(two.len())).await;
+        assert_eq!(first.text, SENTENCE.repeat(2).trim_end());
         world.backend.select_model("beta").await.expect("it loads");
         world.breaks(0, 110, Scripted::UntilCancelled);
         let copy = tempfile::tempdir().expect("a folder");
@@ -126,28 +134,12 @@ fn a_half_reply_without_ids_goes_on_from_its_text() {
     run(async {
         let answer = answer();
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = folder.path().join("data/conversations");
-        std::fs::create_dir_all(&kept).expect("made");
-        let old = database(&kept);
-        old.execute_batch(include_str!("../src/history/schema_1.sql")).expect("the schema as it was released");
-        old.execute_batch(
-            "PRAGMA user_version = 1;
-             INSERT INTO fact (name, value) VALUES ('schema', '1');
-             INSERT INTO conversation (id, title, created, updated, clock)
-                 VALUES (randomblob(16), 'Old', 1700000000000000, 1700000000000000, '');
-             INSERT INTO message (id, conversation, role, text, status, created)
-                 VALUES (randomblob(16), 1, 'user', 'What is Hearth?', 'complete', 1700000000000000);
-             INSERT INTO message (id, conversation, parent, role, text, status, model, run, created)
-                 VALUES (randomblob(16), 1, 1, 'assistant', '', 'generating', 'Model alpha', randomblob(16),
-                     1700000000000001);",
-        )
-        .expect("written");
-        for (place, text) in ["Hearth runs", " a model"].iter().enumerate() {
-            old.execute(
-                "INSERT INTO chunk (message, place, text, thinking) VALUES (2, ?1, ?2, '')",
-                (place as i64, text),
-            )
-            .expect("written");
+        let old = first_schema::make(&folder.path().join("data"));
+        let conversation = first_schema::add_conversation(&old, "Old", 1_700_000_000_000_000);
+        let question = first_schema::add_message(&old, conversation, None, "What is Hearth?");
+        let reply = first_schema::add_message(&old, conversation, Some(question), "");
+        for (place, text) in [(1, "Hearth runs"), (2, " a model")] {
+            first_schema::add_piece(&old, reply, place, text);
         }
         drop(old);
         let world = World::over(folder, Transport::Channel, &[&answer], 512, |_| {});

@@ -10,9 +10,7 @@ use super::conversations::{self, Header, time};
 use super::database::Attempt;
 use super::lenient;
 use super::tree::{Node, Number, Tree};
-use crate::conversation::{
-    Conversation, Entry, Question, Reply, ReplyPiece, ReplyStatus, ReplyUsage, now,
-};
+use crate::conversation::{Conversation, Entry, Question, Reply, ReplyPiece, ReplyStatus, ReplyUsage, now};
 use crate::error::Error;
 
 /// The message that a new one stands under.

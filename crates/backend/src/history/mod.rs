@@ -1,13 +1,13 @@
 //! History: every conversation, in SQLite.
 //!
 //! # How it holds
-//! - One connection writes, each change as one transaction that is on the disk when the call returns; another
-//!   one reads meanwhile. A second process may have the file open too.
+//! - One connection writes and reads, each change as one transaction that is on the disk when the call returns.
+//!   A second process may have the file open too.
 //! - What the disk does not take goes on in tables in memory, with a notice, and moves back with the first
-//!   change that the disk takes again. Private conversations live there for good, and new ones until there is
-//!   something to keep.
-//! - A reply under way is saved in pieces; the pieces become its text when it ends, or when the next start
-//!   finds that its run was cut off.
+//!   change that the disk takes again, also where the file could not be opened before. Private conversations
+//!   live there for good, and new ones until there is something to keep.
+//! - A reply under way is saved in pieces, each with its ids; the pieces become part of it when it ends, or when
+//!   the next start finds that its run was cut off.
 
 mod backups;
 mod chat_gpt;
