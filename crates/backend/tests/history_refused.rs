@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use backend::{Backend, Entry, Error, Notice, ReplyOptions, ReplyStatus};
 use bare::{Numbers, count, open};
 use rusqlite::Connection;
-use support::{Transport, World, run, texts};
+use support::{Transport, World, texts};
 
 /// Names the data folder to a process that is run for one test.
 const FOLDER: &str = "HEARTH_REFUSED_FOLDER";

@@ -71,10 +71,11 @@ fn start_over(copy: &TempDir, answer: &str) -> World {
 }
 
 fn last_reply(entries: &[Entry]) -> Reply {
-    match entries.last() {
-        Some(Entry::Reply(reply)) => reply.clone(),
-        other => panic!("{other:?}"),
-    }
+    let replies = entries.iter().filter_map(|entry| match entry {
+        Entry::Reply(reply) => Some(reply),
+        _ => None,
+    });
+    replies.last().expect("a reply").clone()
 }
 
 /// The half reply, after a look at what it consists of.
@@ -147,7 +148,7 @@ fn a_half_reply_without_ids_goes_on_from_its_text() {
         world.backend.open_conversation(id, 10).await.expect("opened");
         let half = last_reply(&world.entries());
         assert_eq!(half.text, "Hearth runs a model");
-        assert_eq!(half.tokens, [], "an older version kept none");
+        assert!(half.tokens.is_empty(), "an older version kept none");
         let whole = world.chat().go_on(id, options(20), |_| {}).await.expect("it goes on");
         assert!(whole.text.starts_with("Hearth runs a model on") && answer.starts_with(&whole.text));
         assert!(whole.tokens.len() > 20, "the ids of its text come first");
