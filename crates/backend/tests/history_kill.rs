@@ -202,7 +202,8 @@ fn run_and_kill(process: &str, folder: &Path, seed: usize, pace: u64, after: Dur
     });
     // It has begun to work with its first word; then the kill comes at any moment.
     let first = receiver.recv_timeout(Duration::from_secs(60)).expect("it says something");
-    let never = mpsc::channel::<()>().1;
+    // Without its sender a channel would not wait.
+    let (_nobody, never) = mpsc::channel::<()>();
     never.recv_timeout(after).ok();
     child.kill().expect("it is killed");
     let mut said = Said { killed: Some(Instant::now()), ..Said::default() };
