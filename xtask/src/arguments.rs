@@ -18,12 +18,12 @@ cargo xtask run [-- ARGUMENTS]
     Sets up, builds for release and starts the window; without a display, the terminal chat.
     What follows `--` goes to the program.
 
-cargo xtask test [--only CHECK...] [--list] [--screenshots] [--nightly]
+cargo xtask test [--only CHECK...] [--list] [--screenshots] [--fuzz] [--nightly]
     Sets up and runs every check in order, or only those named; --list names them. --screenshots leaves a
-    picture of each state of the window in ui/screenshots. --nightly takes hours: tests that try the same again
-    and again try it as often as before a release. Their numbers are HEARTH_KILLS (kills, 10,000), HEARTH_FLIPS
-    (flipped bits, 20,000), HEARTH_CUTS (cut files, 4,000) and HEARTH_NIGHTLY (all others); what the
-    environment says of one of them holds.
+    picture of each state of the window in ui/screenshots. --fuzz runs each fuzz target for a minute besides.
+    --nightly takes hours: tests that try the same again and again try it as often as before a release. Their
+    numbers are HEARTH_KILLS (kills, 10,000), HEARTH_FLIPS (flipped bits, 20,000), HEARTH_CUTS (cut files,
+    4,000) and HEARTH_NIGHTLY (all others); what the environment says of one of them holds.
 
 cargo xtask bench [--models FOLDER...] [--prompt N] [--new N] [--depth N...] [--threads N] [--rounds N]
                   [--peers PYTHON --peers-script FILE [--peers-models FOLDER] [--llama-libraries FOLDER]]
@@ -66,6 +66,8 @@ pub(crate) struct Selection {
     pub(crate) screenshots: bool,
     /// Try everything as often as before a release.
     pub(crate) nightly: bool,
+    /// Run the fuzz targets too.
+    pub(crate) fuzz: bool,
 }
 
 /// What to measure; lengths in tokens.
@@ -182,6 +184,7 @@ fn parse_test(parser: &mut Parser) -> std::result::Result<Task, lexopt::Error> {
             Arg::Long("list") => selection.list = true,
             Arg::Long("screenshots") => selection.screenshots = true,
             Arg::Long("nightly") => selection.nightly = true,
+            Arg::Long("fuzz") => selection.fuzz = true,
             Arg::Long("only") => {
                 for value in parser.values()? {
                     selection.only.push(value.string()?);

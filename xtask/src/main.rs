@@ -7,7 +7,8 @@
 //! - `arguments`: the command line
 //! - `setup`: `system` packages, the `interface`'s packages, the ONNX `runtime`
 //! - `run`: the window, or the terminal chat where there is no display
-//! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers
+//! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers, `fuzz`
+//!   builds and runs the fuzz targets
 //! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table; `bench_resume`
 //!   measures how soon a conversation goes on after a restart, `bench_history` how quick a long history is
 //! - `pin_catalog`: the catalogue of models against the hub
@@ -19,6 +20,7 @@ mod bench_history;
 mod bench_resume;
 mod command;
 mod error;
+mod fuzz;
 mod interface;
 mod pin_catalog;
 mod print;

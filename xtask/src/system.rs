@@ -46,6 +46,13 @@ pub(crate) const WINDOW_TEST: &[Requirement] = if cfg!(target_os = "linux") {
     &[]
 };
 
+/// What building a fuzz target needs besides Rust: libFuzzer is C++.
+pub(crate) const FUZZ: &[Requirement] = if cfg!(target_os = "linux") {
+    &[Requirement { evidence: Evidence::Program("c++"), package: "g++" }]
+} else {
+    &[]
+};
+
 /// A display in memory, for machines without one.
 pub(crate) const VIRTUAL_DISPLAY: &[Requirement] =
     &[Requirement { evidence: Evidence::Program("Xvfb"), package: "xvfb" }];

@@ -8,7 +8,7 @@ use crate::command::Program;
 use crate::error::{Error, Result};
 use crate::python::Python;
 use crate::workspace::Workspace;
-use crate::{interface, print, runtime, system, window_test};
+use crate::{fuzz, interface, print, runtime, system, window_test};
 
 /// How a check ended that did not fail.
 pub(crate) enum Outcome {
@@ -24,7 +24,7 @@ struct Check {
 }
 
 /// Each check makes ready what it needs itself, so any of them can run alone.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check {
         name: "format",
         what: "the formatting of the Rust sources",
@@ -66,7 +66,15 @@ const CHECKS: [Check; 9] = [
         what: "the real window, end to end",
         perform: |workspace, selection| window_test::run(workspace, selection.screenshots),
     },
+    Check {
+        name: FUZZ,
+        what: "each fuzz target for a minute; only with --fuzz or by name",
+        perform: |workspace, _| fuzz::run(workspace).map(|()| Outcome::Passed),
+    },
 ];
+
+/// The check that takes minutes whatever was changed, and so runs only when it is asked for.
+const FUZZ: &str = "fuzz";
 
 /// Runs the selected checks and prints how long each took.
 ///
@@ -74,7 +82,7 @@ const CHECKS: [Check; 9] = [
 /// [`Error::Check`] names the first check that failed, after its own error was printed;
 /// [`Error::Usage`] for a name that no check has.
 pub(crate) fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    let checks = selected(&selection.only)?;
+    let checks = selected(selection)?;
     if selection.list {
         checks.iter().for_each(|check| print::text(&format!("{:16} {}", check.name, check.what)));
         return Ok(());
@@ -104,15 +112,18 @@ pub(crate) fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
     Ok(())
 }
 
-fn selected(names: &[String]) -> Result<Vec<&'static Check>> {
+fn selected(selection: &Selection) -> Result<Vec<&'static Check>> {
+    let names = &selection.only;
     if let Some(unknown) = names.iter().find(|name| CHECKS.iter().all(|check| check.name != **name)) {
         let known = CHECKS.map(|check| check.name).join(", ");
         return Err(Error::Usage(format!("there is no check `{unknown}`; there are: {known}")));
     }
-    Ok(CHECKS
-        .iter()
-        .filter(|check| names.is_empty() || names.iter().any(|name| name == check.name))
-        .collect())
+    let is_named = |check: &Check| names.iter().any(|name| name == check.name);
+    let is_selected = |check: &Check| match check.name {
+        FUZZ => selection.fuzz || is_named(check),
+        _ => names.is_empty() || is_named(check),
+    };
+    Ok(CHECKS.iter().filter(|check| is_selected(check)).collect())
 }
 
 fn line(name: &str, taken: Duration, outcome: &str) -> String {
@@ -200,15 +211,28 @@ pub(crate) fn prepare_rust(workspace: &Workspace) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn names(only: &[&str]) -> Vec<&'static str> {
-        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
-        selected(&only).unwrap().iter().map(|check| check.name).collect()
+    fn selection(only: &[&str]) -> Selection {
+        Selection { only: only.iter().map(|name| (*name).to_owned()).collect(), ..Selection::default() }
+    }
+
+    fn names(selection: &Selection) -> Vec<&'static str> {
+        selected(selection).unwrap().iter().map(|check| check.name).collect()
     }
 
     #[test]
-    fn named_checks_run_in_their_fixed_order_and_no_name_means_all() {
-        assert_eq!(names(&["window", "format"]), ["format", "window"]);
-        assert_eq!(names(&[]), CHECKS.map(|check| check.name));
+    fn named_checks_run_in_their_fixed_order_and_no_name_means_all_that_end_soon() {
+        assert_eq!(names(&selection(&["window", "format"])), ["format", "window"]);
+        let (fuzz, others) = CHECKS.split_last().unwrap();
+        assert_eq!(fuzz.name, FUZZ);
+        assert!(names(&selection(&[])).into_iter().eq(others.iter().map(|check| check.name)));
+    }
+
+    #[test]
+    fn fuzzing_runs_by_its_name_and_beside_whatever_else_is_asked_for() {
+        assert_eq!(names(&selection(&["fuzz"])), ["fuzz"]);
+        let all = Selection { fuzz: true, ..selection(&[]) };
+        assert_eq!(names(&all), CHECKS.map(|check| check.name));
+        assert_eq!(names(&Selection { fuzz: true, ..selection(&["format"]) }), ["format", "fuzz"]);
     }
 
     #[test]
@@ -222,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_unknown_check_is_refused_before_any_check_runs() {
-        let refused = selected(&["format".to_owned(), "everything".to_owned()]);
+        let refused = selected(&selection(&["format", "everything"]));
         assert!(matches!(refused, Err(Error::Usage(message)) if message.contains("everything")));
     }
 }
