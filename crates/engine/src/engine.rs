@@ -11,12 +11,15 @@ use crate::sessions::{Kept, SessionId, Sessions, Taken};
 use crate::speculation::{MOST_DRAFTED, Speculation, look_up};
 use crate::{
     Cancel, Decoder, EmbedRequest, Embedded, Error, Forward, Message, ModelSpec, ModelText, Piece,
-    RenderOptions, Result, Sampler, TextStream, TokenId, prompt_tokens, starts_thinking,
+    RenderOptions, Result, Sampler, TextStream, TokenId, next_turn_tokens, prompt_tokens, starts_thinking,
 };
 
 /// The tokens of one prefill pass. Larger ones are no faster and answer a stop later; full logits of this
 /// many rows over 150,000 tokens take 154 MB already.
 pub const PREFILL_CHUNK: usize = KV_BLOCK;
+
+/// The tokens of one pass in idle time: few, since a pass that is interrupted is lost.
+const AHEAD_CHUNK: usize = 32;
 
 /// A loaded model with the sessions that it keeps. One reply at a time, as `&mut self` says.
 pub struct Engine<D: Decoder> {
@@ -25,6 +28,19 @@ pub struct Engine<D: Decoder> {
     window: usize,
     sessions: Sessions<D>,
     embedder: Embedder<D>,
+}
+
+/// How far a session is that reads on between two turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAhead {
+    /// It has what was asked for.
+    Whole,
+    /// So many tokens are left.
+    Left(usize),
+    /// The pass was cancelled; what was read before it is kept.
+    Cancelled,
+    /// The session has gone, or has no room.
+    Ended,
 }
 
 /// What a pass led to.
@@ -49,6 +65,14 @@ impl<D: Decoder> Engine<D> {
     /// [`Error::Template`] where the chat template refuses the messages; [`Error::Tokenizer`].
     pub fn prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<TokenId>> {
         prompt_tokens(&self.text.template, &self.text.tokenizer, messages, options)
+    }
+
+    /// The ids with which the prompt of the next turn begins, whatever is asked in it.
+    ///
+    /// # Errors
+    /// As [`Engine::prompt`].
+    pub fn next_turn(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<TokenId>> {
+        next_turn_tokens(&self.text.template, &self.text.tokenizer, messages, options)
     }
 
     /// The ids of plain text, no template around it, for a raw continuation.
@@ -144,6 +168,38 @@ impl<D: Decoder> Engine<D> {
         self.sessions.restore(&self.decoder, rows, blocks)
     }
 
+    /// Makes one small pass towards a session that has read exactly `beginning`, which the prompt of the next
+    /// turn is known to begin with. What the session has otherwise is forgotten with the first pass. Meant for
+    /// moments when nobody waits.
+    ///
+    /// # Errors
+    /// [`Error::Run`], [`Error::Invalid`]; the session is gone then.
+    pub fn read_ahead(&mut self, id: SessionId, beginning: &[TokenId], cancel: &Cancel) -> Result<ReadAhead> {
+        if cancel.is_cancelled() {
+            return Ok(ReadAhead::Cancelled);
+        }
+        if beginning.len() > self.window {
+            return Ok(ReadAhead::Ended);
+        }
+        let Some(mut kept) = self.sessions.take_out(id) else { return Ok(ReadAhead::Ended) };
+        let read = kept.rewind_to_beginning(beginning)?;
+        let pass = &beginning[read..beginning.len().min(read + AHEAD_CHUNK)];
+        let outcome = if pass.is_empty() {
+            ReadAhead::Whole
+        } else {
+            match kept.session.feed(&mut self.decoder, pass, cancel)? {
+                Forward::Logits(_) => match beginning.len() - read - pass.len() {
+                    0 => ReadAhead::Whole,
+                    left => ReadAhead::Left(left),
+                },
+                Forward::Cancelled => ReadAhead::Cancelled,
+                Forward::ContextFull => ReadAhead::Ended,
+            }
+        };
+        self.sessions.put_back(kept);
+        Ok(outcome)
+    }
+
     /// Generates one reply: keeps what the KV cache shares with the prompt, reads the rest in chunks, and
     /// samples until an end.
     ///
@@ -162,7 +218,7 @@ impl<D: Decoder> Engine<D> {
     ) -> Result<Finish> {
         self.check(request)?;
         let started = Instant::now();
-        let Taken { kept: Kept { id, mut session }, limit } =
+        let Taken { kept: Kept { id, mut session, .. }, limit } =
             self.sessions.take(&self.decoder, &request.prompt)?;
         let mut reply = Reply::new(self, request, session.seen().len(), started)?;
         reply.usage.reuse_limit = limit;
@@ -171,7 +227,7 @@ impl<D: Decoder> Engine<D> {
         while reply.reason.is_none() {
             reply.decode_next(self, &mut session, cancel, on_progress)?;
         }
-        self.sessions.put_back(Kept { id, session });
+        self.sessions.put_back(Kept::new(id, session));
         let finish = reply.finish(on_progress);
         let Usage { prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds, .. } =
             finish.usage;

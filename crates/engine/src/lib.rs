@@ -56,7 +56,7 @@ pub use cancel::Cancel;
 pub use config::{ModelConfig, SuggestedSampling};
 pub use decoder::{Decoder, DraftCost, ExecutionProvider, Forward, KvBackend, KvCache, ModelSpec};
 pub use embed::{EmbedContext, EmbedRequest, Embedded, Embedder, Embedding, EmbeddingSource};
-pub use engine::{Engine, PREFILL_CHUNK};
+pub use engine::{Engine, PREFILL_CHUNK, ReadAhead};
 pub use error::{Error, Failure, FailureKind, Result};
 pub use graph::preflight::is_plain_name as is_plain_file_name;
 pub use kv_block::{Import, KV_BLOCK, KvBlock, KvElement, KvLayout, KvRefusal, KvTensor};
@@ -65,10 +65,10 @@ pub use model::{LoadOptions, LoadedModel, ModelText, check_folder, find_graph};
 pub use prepare::{
     GraphChoice, Preparation, PrepareOptions, PrepareProgress, PrepareStep, Prepared, WhyOriginal,
 };
-pub use prompt::{prompt_tokens, starts_thinking};
+pub use prompt::{next_turn_tokens, prompt_tokens, starts_thinking};
 pub use request::{Finish, FinishReason, Progress, Request, ReuseLimit, Usage};
 pub use sampler::{Sampler, Sampling};
-pub use session::Session;
+pub use session::{Session, common_prefix};
 pub use sessions::SessionId;
 pub use speculation::MOST_DRAFTED;
 pub use template::{ChatTemplate, Clock, RenderOptions, TemplateTraits};

@@ -10,6 +10,7 @@ mod placeholders;
 
 use std::ops::Range;
 
+use crate::session::common_prefix;
 use crate::template::TemplateMessage;
 use crate::tokenizer::Before;
 use crate::{ChatTemplate, Error, Message, RenderOptions, Result, Role, TokenId, Tokenizer};
@@ -43,6 +44,27 @@ pub fn prompt_tokens(
     let mut ids = chosen.encode(tokenizer)?;
     begin_with_one_bos(&mut ids, template, tokenizer);
     Ok(ids)
+}
+
+/// The ids with which the prompt of the next turn begins, whatever is asked in it: the template may write the
+/// replies of `messages` otherwise than they were generated, as where it drops their thinking.
+///
+/// # Errors
+/// As [`prompt_tokens`].
+pub fn next_turn_tokens(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    messages: &[Message],
+    options: &RenderOptions,
+) -> Result<Vec<TokenId>> {
+    let asking = |words: &str| {
+        let messages = [messages, &[Message::user(words)]].concat();
+        prompt_tokens(template, tokenizer, &messages, options)
+    };
+    // Two questions that share nothing: what both prompts begin with depends on neither.
+    let (mut one, other) = (asking("a")?, asking("1")?);
+    one.truncate(common_prefix(&one, &other));
+    Ok(one)
 }
 
 /// Whether a prompt ends inside the model's thinking marks, so that the reply begins with thinking.

@@ -125,6 +125,6 @@ impl<D: Decoder> Session<D> {
 }
 
 /// How many tokens two texts share from the first on.
-pub(crate) fn common_prefix(left: &[TokenId], right: &[TokenId]) -> usize {
+pub fn common_prefix(left: &[TokenId], right: &[TokenId]) -> usize {
     left.iter().zip(right).take_while(|(left, right)| left == right).count()
 }

@@ -20,6 +20,41 @@ pub struct SessionId(u64);
 pub(crate) struct Kept<D: Decoder> {
     pub(crate) id: SessionId,
     pub(crate) session: Session<D>,
+    rewritten: Option<Rewritten>,
+}
+
+/// The beginning that a session is being brought to between two turns.
+struct Rewritten {
+    /// Where it differs from what the session had read.
+    from: usize,
+    beginning: Vec<TokenId>,
+}
+
+impl<D: Decoder> Kept<D> {
+    pub(crate) fn new(id: SessionId, session: Session<D>) -> Self {
+        Self { id, session, rewritten: None }
+    }
+
+    /// Forgets what is not part of `beginning`, and remembers where that was, for a prompt that comes before the
+    /// rest was read. Returns how many tokens of `beginning` the session has.
+    pub(crate) fn rewind_to_beginning(&mut self, beginning: &[TokenId]) -> Result<usize> {
+        let from = common_prefix(self.session.seen(), beginning);
+        if from < self.session.seen().len() {
+            self.rewritten = Some(Rewritten { from, beginning: beginning.to_vec() });
+        }
+        self.session.truncate(from)
+    }
+
+    /// Why `prompt` has to be read behind the first `shared` tokens, where it goes on as this session differed.
+    fn difference(&self, shared: usize, prompt: &[TokenId]) -> Option<ReuseLimit> {
+        let seen = self.session.seen();
+        if common_prefix(seen, prompt) < seen.len().min(prompt.len()) {
+            return Some(ReuseLimit::DiffersAt { token: shared });
+        }
+        let rewritten = self.rewritten.as_ref()?;
+        let is_awaited = common_prefix(&rewritten.beginning, prompt) > shared;
+        is_awaited.then_some(ReuseLimit::DiffersAt { token: rewritten.from })
+    }
 }
 
 /// A session for a prompt.
@@ -66,6 +101,12 @@ impl<D: Decoder> Sessions<D> {
         place.map_or(0, |place| self.kept.remove(place).session.bytes())
     }
 
+    /// One session, until it is put back.
+    pub(crate) fn take_out(&mut self, id: SessionId) -> Option<Kept<D>> {
+        let place = self.kept.iter().position(|kept| kept.id == id)?;
+        Some(self.kept.remove(place))
+    }
+
     pub(crate) fn clear(&mut self) {
         self.kept.clear();
         self.evicted.clear();
@@ -88,7 +129,7 @@ impl<D: Decoder> Sessions<D> {
         };
         let seen = self.kept[best].session.seen();
         let shared = common_prefix(seen, prompt).min(prompt.len().saturating_sub(1));
-        let differs = common_prefix(seen, prompt) < seen.len().min(prompt.len());
+        let difference = self.kept[best].difference(shared, prompt);
         let lost = seen.len() - shared;
         let room = decoder.kv_layout().row_bytes().saturating_mul(prompt.len());
         let id = self.kept[best].id;
@@ -103,7 +144,7 @@ impl<D: Decoder> Sessions<D> {
             },
         };
         let reached = kept.session.rewind_to(prompt)?;
-        let limit = self.limit(prompt, reached, differs.then_some(ReuseLimit::DiffersAt { token: shared }));
+        let limit = self.limit(prompt, reached, difference);
         Ok(Taken { kept, limit })
     }
 
@@ -139,7 +180,7 @@ impl<D: Decoder> Sessions<D> {
 
     fn name(&mut self, session: Session<D>) -> Kept<D> {
         self.next += 1;
-        Kept { id: SessionId(self.next), session }
+        Kept::new(SessionId(self.next), session)
     }
 
     fn limit(&self, prompt: &[TokenId], reused: usize, otherwise: Option<ReuseLimit>) -> Option<ReuseLimit> {

@@ -6,7 +6,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use engine::{ChatTemplate, Clock, Message, RenderOptions, Role, prompt_tokens, starts_thinking};
+use engine::{
+    ChatTemplate, Clock, Message, RenderOptions, Role, next_turn_tokens, prompt_tokens, starts_thinking,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{Folder, ember, fixtures, open, open_with};
@@ -330,4 +332,21 @@ fn a_template_that_cuts_messages_apart_is_refused() {
     let error =
         prompt_tokens(&template, &folder.tokenizer, &[Message::user("<|im_end|> and more")], &options());
     assert!(error.unwrap_err().to_string().contains("cuts messages apart"));
+}
+
+#[test]
+fn what_the_next_prompt_begins_with_is_known_before_its_question() {
+    for (name, folder) in folders() {
+        let reply = Message {
+            reasoning: Some("They greet me.".to_owned()),
+            ..Message::assistant("Hello! What can I do?")
+        };
+        let messages = [Message::user("Hi"), reply];
+        let beginning = next_turn_tokens(&folder.template, &folder.tokenizer, &messages, &options()).unwrap();
+        assert!(text(&folder, &beginning).contains("What can I do?"), "{name}: the reply is part of it");
+        for question in ["Why?", "3 + 4", "\u{4f60}\u{597d}"] {
+            let asked = [&messages[..], &[Message::user(question)]].concat();
+            assert!(prompt(&folder, &asked).starts_with(&beginning), "{name}: {question}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use engine::scripted::{Passes, Scripted, ScriptedDecoder};
-use engine::{Engine, Finish, Import, KV_BLOCK, ReuseLimit, TokenId};
+use engine::{Cancel, Engine, Finish, Import, KV_BLOCK, ReadAhead, ReuseLimit, TokenId};
 use support::scripted::{engine, generate, request};
 
 const ROW: usize = size_of::<TokenId>();
@@ -114,4 +114,47 @@ fn blocks_make_a_session_that_the_next_prompt_goes_on_from() {
     let finish = read(&mut engine, &prompt);
     assert_eq!((finish.usage.reused_tokens, passes.take()), (512, vec![188]));
     assert_eq!(finish.tokens, [prompt[699]]);
+}
+
+#[test]
+fn reading_ahead_brings_a_session_pass_by_pass_to_what_the_next_prompt_begins_with() {
+    let (mut engine, passes) = engine_of(10_000);
+    let said = prompt(1, 500);
+    let beginning = [&said[..400], &prompt(2, 70)].concat();
+    read(&mut engine, &said);
+    let session = engine.last_session().expect("one was used");
+    passes.take();
+    let mut left = Vec::new();
+    loop {
+        match engine.read_ahead(session, &beginning, &Cancel::new()).expect("it reads") {
+            ReadAhead::Left(tokens) => left.push(tokens),
+            outcome => break assert_eq!(outcome, ReadAhead::Whole),
+        }
+    }
+    assert_eq!((left, passes.take()), (vec![38, 6], vec![32, 32, 6]));
+    assert_eq!(engine.session_tokens(session), Some(beginning.as_slice()));
+    let outcome = engine.read_ahead(session, &beginning, &Cancel::new()).expect("it reads");
+    assert_eq!((outcome, passes.take()), (ReadAhead::Whole, vec![]));
+    let finish = read(&mut engine, &[&beginning[..], &[9; 4]].concat());
+    assert_eq!((finish.usage.reused_tokens, finish.usage.reuse_limit), (470, None));
+}
+
+#[test]
+fn a_prompt_that_comes_before_all_was_read_ahead_is_told_where_the_reply_was_rewritten() {
+    let (mut engine, _) = engine_of(10_000);
+    let said = prompt(1, 500);
+    let beginning = [&said[..400], &prompt(2, 70)].concat();
+    read(&mut engine, &said);
+    let session = engine.last_session().expect("one was used");
+    engine.read_ahead(session, &beginning, &Cancel::new()).expect("it reads");
+    let cancelled = Cancel::new();
+    cancelled.cancel();
+    let outcome = engine.read_ahead(session, &beginning, &cancelled).expect("a stop is an outcome");
+    assert_eq!(outcome, ReadAhead::Cancelled);
+    let finish = read(&mut engine, &[&beginning[..], &[9; 4]].concat());
+    assert_eq!(finish.usage.reused_tokens, 432);
+    assert_eq!(finish.usage.reuse_limit, Some(ReuseLimit::DiffersAt { token: 400 }));
+    engine.forget();
+    let outcome = engine.read_ahead(session, &beginning, &Cancel::new()).expect("no error");
+    assert_eq!(outcome, ReadAhead::Ended, "the session has gone");
 }
