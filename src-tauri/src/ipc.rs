@@ -55,6 +55,7 @@ impl From<&backend::Error> for IpcError {
                 FailureKind::Internal => ErrorCode::Internal,
             },
             Error::LibraryMissing { .. } => ErrorCode::RuntimeMissing,
+            Error::ModelChanged { .. } => ErrorCode::ModelBroken,
             Error::ModelUnknown { .. } | Error::NoModel { .. } => ErrorCode::ModelMissing,
             Error::DataFolder { full: true, .. } => ErrorCode::DiskFull,
             Error::DataFolder { .. } => ErrorCode::DataFolderUnwritable,

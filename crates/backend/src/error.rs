@@ -26,6 +26,9 @@ pub enum Error {
     /// No model is chosen or installed.
     #[error("no model is installed: `{folder}` holds none and the application brings none")]
     NoModel { folder: PathBuf },
+    /// A file of an installed model is no longer what was installed.
+    #[error("`{file}` of the model `{id}` is not what was installed: {found}; repair the model")]
+    ModelChanged { id: Box<str>, file: Box<str>, found: Box<str> },
     /// No ONNX Runtime library was found anywhere.
     #[error("the ONNX Runtime library is missing; looked for {looked}")]
     LibraryMissing { looked: String },
@@ -93,6 +96,7 @@ impl Error {
             Self::LibraryMissing { .. } => FailureKind::Runtime,
             Self::ModelUnknown { .. } | Self::NoModel { .. } => FailureKind::ModelMissing,
             Self::PinnedTooLong { .. } => FailureKind::PromptTooLong,
+            Self::ModelChanged { .. } => FailureKind::ModelBroken,
             _ => FailureKind::Internal,
         };
         Failure { kind, message: self.to_string() }

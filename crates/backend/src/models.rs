@@ -242,17 +242,20 @@ impl Models {
 
     async fn load_selected(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
         let held = Arc::clone(&self.0.loading).lock_owned().await;
-        let model = loop {
+        let (model, checked) = loop {
             let Some(model) = self.selected_model() else {
                 return Err(Error::NoModel { folder: self.0.directories.models() });
             };
             if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
                 return Ok((ReadyModel { model, about: loaded.about }, held));
             }
-            self.prepare_first(&model).await;
+            let checked = check_files(&model).await;
+            if checked.is_ok() {
+                self.prepare_first(&model).await;
+            }
             // Another one may have been chosen meanwhile.
             if self.selected().as_ref() == Some(&model.id) {
-                break model;
+                break (model, checked);
             }
             self.set_state(&model.id, ModelState::Available);
         };
@@ -264,7 +267,7 @@ impl Models {
         }
         self.changed(Change::Models);
         self.keep_kv().await;
-        let result = match self.load_options() {
+        let result = match checked.and_then(|()| self.load_options()) {
             Ok(options) => self.load(&model, options).await,
             Err(error) => Err(error),
         };
@@ -478,4 +481,12 @@ impl Models {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a model still is what was installed, as far as a look tells. Files that were written since are read,
+/// which takes a while.
+async fn check_files(model: &InstalledModel) -> Result<()> {
+    let model = model.clone();
+    let checked = tokio::task::spawn_blocking(move || ModelStore::check_before_load(&model));
+    checked.await.unwrap_or(Err(Error::InferenceEnded))
 }

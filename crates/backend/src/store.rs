@@ -197,6 +197,31 @@ impl ModelStore {
         }
     }
 
+    /// Looks at the files of a model before it is loaded: sizes, and every byte of those that were written after
+    /// its manifest. It reads nothing of a model that is as it was installed, and knows nothing of one that has
+    /// no manifest.
+    ///
+    /// # Errors
+    /// [`Error::ModelChanged`] names the first file that is wrong.
+    pub fn check_before_load(model: &InstalledModel) -> Result<()> {
+        let manifest = match Manifest::read(&model.folder) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(model = model.id, %error, "nobody knows whether the model's files are right");
+                return Ok(());
+            }
+        };
+        match verify::look_at(&model.folder, &model.folder.join(MANIFEST), &manifest.record) {
+            None => Ok(()),
+            Some(CheckedFile { path, state }) => Err(Error::ModelChanged {
+                id: model.id.as_str().into(),
+                file: path.into(),
+                found: state.to_string().into(),
+            }),
+        }
+    }
+
     /// The model to begin with: what [`ModelStore::find`] knows as `preferred`, else the first.
     ///
     /// # Errors

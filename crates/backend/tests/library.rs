@@ -8,13 +8,17 @@ mod server;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use backend::hub::{Digest, NetworkSettings, RepositoryFile, RepositoryId};
 use backend::{
-    AppDirs, CancellationToken, Catalog, DownloadOutcome, Downloader, Error, Fit, ImportMode, Library,
-    Manifest, Memory, MemoryNeed, ModelStore, Pins, Precision, variants,
+    AppDirs, Backend, CancellationToken, Catalog, DownloadOutcome, Downloader, Error, Fit, ImportMode,
+    Inference, Library, LoadOptions, LoadedModel, MANIFEST, Manifest, Memory, MemoryNeed, ModelStore, Pins,
+    Precision, variants,
 };
 use downloads::{Place, REPOSITORY, online};
+use engine::Engine;
+use engine::scripted::ScriptedDecoder;
 use server::COMMIT;
 
 fn ember() -> PathBuf {
@@ -293,6 +297,53 @@ fn a_folder_is_copied_whole_or_linked_and_checked_either_way() {
     let again = library.import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |_, _| {});
     assert!(again.expect_err("the name is taken").to_string().contains("another name"));
     assert_eq!(library.ledger().entries(), [], "nothing of it asked the network");
+}
+
+/// Writes a file as somebody does so many seconds after the model was installed.
+fn write_later(path: &Path, bytes: &[u8], seconds: u64) {
+    fs::write(path, bytes).expect("written");
+    let file = fs::File::options().append(true).open(path).expect("opened");
+    file.set_modified(SystemTime::now() + Duration::from_secs(seconds)).expect("dated");
+}
+
+#[test]
+fn a_model_whose_files_changed_is_not_loaded_and_its_error_says_repair() {
+    let data = tempfile::tempdir().expect("a folder");
+    let library = library(data.path());
+    let stop = CancellationToken::new();
+    let imported = library.import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |_, _| {});
+    let folder = imported.expect("Ember is sound").expect("not stopped");
+    let model = library.store().find("mine").expect("found");
+    let check = || ModelStore::check_before_load(&model);
+    assert_eq!(check(), Ok(()));
+    let path = folder.join("tokenizer.json");
+    let kept = fs::read(&path).expect("read");
+    let mut flipped = kept.clone();
+    flipped[1000] ^= 1;
+    let fails = |found: &str| {
+        let error = check().expect_err("it is another file");
+        assert!(matches!(error, Error::ModelChanged { .. }), "{error:?}");
+        let told = error.to_string();
+        assert!(["tokenizer.json", "mine", found, "repair"].iter().all(|part| told.contains(part)), "{told}");
+    };
+    write_later(&path, &kept[1..], 0);
+    fails("another size");
+    write_later(&path, &flipped, 10);
+    fails("other bytes");
+    fs::remove_file(&path).expect("removed");
+    fails("missing");
+    // Nothing reaches the engine.
+    let opened = |_: &Path, _: &LoadOptions| -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
+        panic!("the model is opened all the same")
+    };
+    let backend = Backend::open_with(directories(data.path()), Inference::start_with(opened));
+    let error = online(async { backend.select_model("mine").await }).expect_err("it is not loaded");
+    assert!(matches!(error, Error::ModelChanged { .. }), "{error:?}");
+    // What was written again and is right is read once.
+    write_later(&path, &kept, 20);
+    assert_eq!(check(), Ok(()));
+    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).expect("dated");
+    assert!(written(&folder.join(MANIFEST)) >= written(&path), "it is noted that it is right");
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn code_of(error: &backend::Error) -> &'static str {
         },
         backend::Error::LibraryMissing { .. } => "runtime_missing",
         backend::Error::ModelBuiltIn { .. } => "wrong_usage",
+        backend::Error::ModelChanged { .. } => "model_damaged",
         backend::Error::ModelUnknown { .. } | backend::Error::NoModel { .. } => "model_missing",
         backend::Error::DataFolder { full: true, .. } => "disk_full",
         backend::Error::DataFolder { .. } => "data_folder_unwritable",

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,46 @@ pub struct CheckedFile {
     pub state: FileState,
 }
 
+impl std::fmt::Display for FileState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Right => formatter.write_str("it is right"),
+            Self::Missing => formatter.write_str("it is missing"),
+            Self::WrongSize { found } => write!(formatter, "it has another size, {found} bytes"),
+            Self::WrongBytes { .. } => formatter.write_str("it has other bytes"),
+            Self::Unreadable { reason } => formatter.write_str(reason),
+        }
+    }
+}
+
+/// Looks at the files of the model in `folder` before it is loaded: each has the size that its manifest says,
+/// and where one was written after the manifest, every byte. Returns the first one that is wrong.
+///
+/// What had to be read and was right is noted in the time of the manifest, and not read the next time.
+pub(crate) fn look_at(folder: &Path, manifest: &Path, record: &ModelRecord) -> Option<CheckedFile> {
+    let written = |path: &Path| path.symlink_metadata().and_then(|metadata| metadata.modified());
+    let known = written(manifest).unwrap_or(SystemTime::UNIX_EPOCH);
+    let mut latest = known;
+    for file in &record.files {
+        let path = folder.join(&file.path);
+        let time = written(&path).unwrap_or(known);
+        let state = match check_size(&path, file) {
+            Some(wrong) => wrong,
+            None if time <= known => continue,
+            None => check_file(&path, file, &CancellationToken::new(), &mut |_| {})?,
+        };
+        if !state.is_right() {
+            return Some(CheckedFile { path: file.path.clone(), state });
+        }
+        latest = latest.max(time).max(SystemTime::now());
+    }
+    if latest > known {
+        // Where it cannot be noted the file is read again the next time.
+        File::options().append(true).open(manifest).and_then(|file| file.set_modified(latest)).ok();
+    }
+    None
+}
+
 /// Reads every byte of the model in `folder`; `None` where `stop` came first. `on_bytes` is told how many more
 /// were read.
 pub(crate) fn verify(
@@ -68,20 +109,8 @@ pub(crate) fn check_file(
     stop: &CancellationToken,
     on_bytes: &mut dyn FnMut(u64),
 ) -> Option<FileState> {
-    let unreadable = |error: io::Error| match error.kind() {
-        ErrorKind::NotFound => FileState::Missing,
-        _ => FileState::Unreadable { reason: error.to_string() },
-    };
-    match path.symlink_metadata() {
-        Err(error) => return Some(unreadable(error)),
-        // A link could lead to another file at the next look.
-        Ok(metadata) if !metadata.is_file() => {
-            return Some(FileState::Unreadable { reason: "it is no real file".into() });
-        }
-        Ok(metadata) if metadata.len() != expected.size => {
-            return Some(FileState::WrongSize { found: metadata.len() });
-        }
-        Ok(_) => {}
+    if let Some(wrong) = check_size(path, expected) {
+        return Some(wrong);
     }
     let mut hasher = FileHasher::like(&expected.digest, expected.size);
     let read = File::open(path).and_then(|mut file| hash(&mut file, &mut hasher, stop, on_bytes));
@@ -92,6 +121,28 @@ pub(crate) fn check_file(
             let found = hasher.finish();
             Some(if found == expected.digest { FileState::Right } else { FileState::WrongBytes { found } })
         }
+    }
+}
+
+/// What is wrong with a file without a look into it.
+fn check_size(path: &Path, expected: &RecordedFile) -> Option<FileState> {
+    match path.symlink_metadata() {
+        Err(error) => Some(unreadable(error)),
+        // A link could lead to another file at the next look.
+        Ok(metadata) if !metadata.is_file() => {
+            Some(FileState::Unreadable { reason: "it is no real file".into() })
+        }
+        Ok(metadata) if metadata.len() != expected.size => {
+            Some(FileState::WrongSize { found: metadata.len() })
+        }
+        Ok(_) => None,
+    }
+}
+
+fn unreadable(error: io::Error) -> FileState {
+    match error.kind() {
+        ErrorKind::NotFound => FileState::Missing,
+        _ => FileState::Unreadable { reason: error.to_string() },
     }
 }
 
