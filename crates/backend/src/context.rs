@@ -5,7 +5,7 @@
 //! that moved with every turn would have to be read again with every turn. What is pinned stays, in its order
 //! before the turns that are left.
 
-use engine::{RenderOptions, TokenId};
+use engine::{Message, RenderOptions, TokenId};
 use uuid::Uuid;
 
 use crate::conversation::{self, Conversation, Entry};
@@ -116,6 +116,14 @@ async fn refuse_pinned(
     Err(Error::PinnedTooLong { pinned: prompt.saturating_sub(bare), prompt, window: room.window })
 }
 
+/// What stands before the question of the next turn, as long as no further turn has to leave for it.
+/// `wanted` ends with the last reply.
+pub(crate) fn before_next_turn(wanted: &Wanted<'_>) -> Vec<Message> {
+    let begin = wanted.began.and_then(|id| wanted.conversation.place_of(id));
+    let begin = begin.unwrap_or_else(|| wanted.conversation.memory_start(wanted.end));
+    messages_from(wanted, wanted.conversation.pinned_above(begin), begin)
+}
+
 /// The places where turns begin: at a question that follows no other one.
 fn turns(conversation: &Conversation, end: usize) -> Vec<usize> {
     let start = conversation.memory_start(end);
@@ -164,7 +172,11 @@ async fn render_with(
     above: Vec<&Entry>,
     begin: usize,
 ) -> Result<Vec<TokenId>> {
+    inference.prompt(messages_from(wanted, above, begin), wanted.options.clone()).await
+}
+
+/// The messages of `above` and of all from `begin` on.
+fn messages_from(wanted: &Wanted<'_>, above: Vec<&Entry>, begin: usize) -> Vec<Message> {
     let entries = above.into_iter().chain(&wanted.conversation.entries[begin..wanted.end]);
-    let messages = conversation::messages(entries, wanted.system);
-    inference.prompt(messages, wanted.options.clone()).await
+    conversation::messages(entries, wanted.system)
 }

@@ -1,33 +1,33 @@
 //! The inference thread and the handle to it: the only file that starts it.
 //!
 //! [`serve`] is the far side. It reads commands from anywhere and gives events to anyone, so the thread
-//! becomes a process when two ends of a pipe take the place of the channels here.
+//! becomes a process when two ends of a pipe take the place of the channels here. What it does with them is the
+//! worker's.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::onnx::OnnxDecoder;
 use engine::prepare::prepare;
 use engine::{
-    Cancel, Decoder, EmbedRequest, Embedded, Embedding, Engine, Failure, FailureKind, Finish, LoadOptions,
-    LoadedModel, Message, Preparation, PrepareOptions, PrepareProgress, Prepared, Progress, RenderOptions,
-    Request, TokenId,
+    Cancel, Decoder, EmbedRequest, Embedding, Engine, Failure, FailureKind, Finish, LoadOptions, LoadedModel,
+    Message, Preparation, PrepareOptions, PrepareProgress, Prepared, Progress, RenderOptions, Request,
+    TokenId,
 };
 use tokio::sync::mpsc as channel;
 
 use crate::error::{Error, Result};
-use crate::messages::{Command, Event, Inspection, Job, JobId, KvKeeping, Outcome};
-use crate::recall::{self, Recall, SharedStorage};
+use crate::messages::{
+    AheadOutcome, Command, Event, Inspection, Job, JobId, KvKeeping, NextTurn, Outcome, Owner,
+};
+use crate::read_ahead::Interruption;
+use crate::recall::{self, SharedStorage};
 use crate::snapshots::SnapshotUsage;
 use crate::store::ModelFolder;
-
-/// How long the end waits for KV rows to be saved.
-const LAST_SAVE: Duration = Duration::from_secs(2);
+use crate::worker::Worker;
 
 /// How a model folder becomes an engine: the real way, or a scripted one in tests. A function that opens is
 /// enough; what it opens is prepared the real way.
@@ -145,7 +145,23 @@ impl Inference {
 
     /// The same in a conversation: KV rows come from its snapshots, and new ones are saved for `owner`.
     pub fn generate_for(&self, owner: &str, request: Request) -> Running {
-        self.run(Job::Generate(request, Some(owner.to_owned())))
+        self.generate_in(owner, true, request)
+    }
+
+    /// The same in a private conversation: its KV rows are in memory only.
+    pub fn generate_privately(&self, owner: &str, request: Request) -> Running {
+        self.generate_in(owner, false, request)
+    }
+
+    fn generate_in(&self, conversation: &str, saved: bool, request: Request) -> Running {
+        self.run(Job::Generate(request, Some(Owner { conversation: conversation.to_owned(), saved })))
+    }
+
+    /// Has what the next turn begins with read in idle time, behind the reply that was made last. The next
+    /// reply ends it, and so do another model and the end of the program; [`Running::read_ahead`] waits for
+    /// its end.
+    pub fn read_ahead(&self, next: NextTurn) -> Running {
+        self.run(Job::ReadAhead(next))
     }
 
     /// Frees all KV caches; returns their bytes.
@@ -283,6 +299,15 @@ impl Running {
         }
     }
 
+    /// What reading ahead came to.
+    pub async fn read_ahead(self) -> Result<AheadOutcome> {
+        match self.outcome().await? {
+            Outcome::ReadAhead(outcome) => Ok(outcome),
+            Outcome::Cancelled => Ok(AheadOutcome::default()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// What a preparation came to; `None` where it was cancelled.
     pub async fn prepared(self, on_progress: impl FnMut(PrepareProgress)) -> Result<Option<Prepared>> {
         match self.outcome_with(on_progress).await? {
@@ -370,19 +395,19 @@ pub fn serve<D: Decoder + 'static>(
 ) {
     let cancels: Arc<Mutex<HashMap<JobId, Cancel>>> = Arc::default();
     let (jobs, queue) = mpsc::channel::<(JobId, Job, Cancel)>();
-    let done = Arc::clone(&cancels);
     let storage = SharedStorage::default();
+    let interruption = Interruption::default();
     let outgoing = Arc::new(outgoing);
-    let (kept, tell) = (Arc::clone(&storage), Arc::clone(&outgoing));
+    let (kept, idle) = (Arc::clone(&storage), interruption.clone());
+    let (done, tell) = (Arc::clone(&cancels), Arc::clone(&outgoing));
     let worker = std::thread::Builder::new().name("inference".into()).spawn(move || {
-        let tell = Box::new(move |event| tell(event));
-        let mut worker = Worker { open, engine: None, recall: Recall::new(kept), troubled: false, tell };
-        while let Some((id, job, cancel)) = worker.next(&queue) {
-            let outcome = worker.run(id, job, &cancel);
-            lock(&done).remove(&id);
-            (worker.tell)(Event::Done(id, outcome));
-        }
-        worker.save(LAST_SAVE);
+        let tell = Box::new(move |event: Event| {
+            if let Event::Done(id, _) = &event {
+                lock(&done).remove(id);
+            }
+            tell(event);
+        });
+        Worker::<D, _>::new(open, kept, idle, tell).work(&queue);
     });
     let Ok(worker) = worker else { return };
     for command in incoming {
@@ -405,10 +430,13 @@ pub fn serve<D: Decoder + 'static>(
                 }
             }
         }
+        // What is done in idle time gives way to whatever there is to do.
+        interruption.interrupt();
     }
     drop(jobs);
     // Nobody is left to hear the rest.
     lock(&cancels).values().for_each(Cancel::cancel);
+    interruption.interrupt();
     // A panic outside of a job would be a fault of this file; there is nobody left to tell.
     worker.join().ok();
 }
@@ -425,177 +453,4 @@ fn at_once(job: &Job, storage: &SharedStorage) -> Option<Outcome> {
         Job::ForgetSnapshots(owner) => Outcome::SnapshotsDestroyed { bytes: storage().forget(owner) },
         _ => return None,
     })
-}
-
-type Waiters = mpsc::Receiver<(JobId, Job, Cancel)>;
-
-struct Worker<D: Decoder, O> {
-    open: O,
-    engine: Option<Engine<D>>,
-    recall: Recall,
-    /// Whether it was told that KV rows cannot be saved.
-    troubled: bool,
-    tell: Box<dyn Fn(Event)>,
-}
-
-impl<D: Decoder, O: Open<D>> Worker<D, O> {
-    /// The next job. Until there is one KV rows are saved, block by block.
-    fn next(&mut self, queue: &Waiters) -> Option<(JobId, Job, Cancel)> {
-        while self.recall.is_pending() {
-            match queue.try_recv() {
-                Ok(job) => return Some(job),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => self.save_next(),
-            }
-        }
-        queue.recv().ok()
-    }
-
-    /// Saves KV rows for at most `limit`. Returns whether none are left.
-    fn save(&mut self, limit: Duration) -> bool {
-        let began = Instant::now();
-        while self.recall.is_pending() && began.elapsed() < limit {
-            self.save_next();
-        }
-        !self.recall.is_pending()
-    }
-
-    fn save_next(&mut self) {
-        let Some(engine) = &self.engine else { return self.recall.clear() };
-        let saved = catch_unwind(AssertUnwindSafe(|| self.recall.save_next(engine)));
-        let trouble = match saved.unwrap_or_else(|_| self.recall.give_up()) {
-            Some(recall::Progress::Failed(why)) => Some(why),
-            Some(recall::Progress::Saved) => None,
-            None => return,
-        };
-        // Told once, and once when it is over.
-        if trouble.is_some() != self.troubled {
-            self.troubled = trouble.is_some();
-            (self.tell)(Event::SnapshotTrouble(trouble));
-        }
-    }
-
-    fn run(&mut self, id: JobId, job: Job, cancel: &Cancel) -> Outcome {
-        if cancel.is_cancelled() && !matches!(job, Job::Generate(..)) {
-            return Outcome::Cancelled;
-        }
-        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(id, job, cancel)));
-        match result {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => {
-                log(&error);
-                Outcome::Failed(error.into())
-            }
-            Err(panic) => {
-                // What the panic left behind is in doubt, the runtime's session included.
-                self.engine = None;
-                self.recall.clear();
-                let message = panic_message(panic.as_ref());
-                // The message of a panic may quote the text that was worked on, so the log goes without.
-                tracing::error!("a job panicked; the model was unloaded");
-                Outcome::Failed(Failure {
-                    kind: FailureKind::Crashed,
-                    message: format!("inference crashed and the model was unloaded: {message}"),
-                })
-            }
-        }
-    }
-
-    fn attempt(&mut self, id: JobId, job: Job, cancel: &Cancel) -> engine::Result<Outcome> {
-        match job {
-            Job::Load(folder, options) => {
-                self.unload();
-                let (mut engine, loaded) = self.open.open(&folder.path, &options)?;
-                self.recall.begin(&mut engine, &folder, &loaded);
-                self.engine = Some(engine);
-                Ok(Outcome::Loaded(Box::new(loaded)))
-            }
-            Job::Prepare(folder, options) => {
-                // Graphs are loaded and measured, which another model would disturb.
-                self.unload();
-                let tell = &self.tell;
-                let on_progress = &mut |progress| tell(Event::Preparing(id, progress));
-                match self.open.prepare(&folder.path, &options, cancel, on_progress)? {
-                    Preparation::Prepared(prepared) => Ok(Outcome::Prepared(prepared)),
-                    Preparation::Cancelled => Ok(Outcome::Cancelled),
-                }
-            }
-            Job::Unload => {
-                self.unload();
-                Ok(Outcome::Unloaded)
-            }
-            Job::Prompt(messages, options) => {
-                Ok(Outcome::Tokens(self.engine()?.prompt(&messages, &options)?))
-            }
-            Job::Encode(text) => Ok(Outcome::Tokens(self.engine()?.encode(&text)?)),
-            Job::Generate(request, owner) => {
-                let engine = loaded(&mut self.engine)?;
-                let recalled = self.recall.before(engine, &request.prompt, owner.as_deref());
-                let tell = &self.tell;
-                let mut on_progress = |progress| tell(Event::Progress(id, progress));
-                let mut finish = engine.generate(&request, cancel, &mut on_progress)?;
-                self.recall.after(engine, owner, recalled, &mut finish.usage);
-                Ok(Outcome::Finished(Box::new(finish)))
-            }
-            Job::Embed(request) => Ok(match self.engine()?.embed(&request, cancel)? {
-                Embedded::Embeddings(embeddings) => Outcome::Embedded(embeddings),
-                Embedded::Cancelled => Outcome::Cancelled,
-            }),
-            Job::Forget(owner) => {
-                let bytes = match (&mut self.engine, owner) {
-                    (None, _) => 0,
-                    (Some(engine), Some(owner)) => self.recall.forget(engine, &owner),
-                    (Some(engine), None) => {
-                        let bytes = engine.kv_bytes();
-                        engine.forget();
-                        bytes
-                    }
-                };
-                Ok(Outcome::Forgotten { bytes })
-            }
-            Job::SaveSnapshots { milliseconds } => {
-                Ok(Outcome::SnapshotsSaved { all: self.save(Duration::from_millis(milliseconds)) })
-            }
-            Job::KeepKv(_) | Job::InspectSnapshots | Job::FreeSnapshots | Job::ForgetSnapshots(_) => {
-                Err(engine::Error::Invalid { reason: "this job is done where commands are read".into() })
-            }
-            Job::Inspect => {
-                Ok(Outcome::Inspected(self.engine.as_ref().map_or_else(Inspection::default, |engine| {
-                    Inspection { seen_tokens: engine.seen().len(), kv_bytes: engine.kv_bytes() }
-                })))
-            }
-        }
-    }
-
-    /// Frees the model, after its KV rows were saved: the next one may not fit beside it.
-    fn unload(&mut self) {
-        self.save(LAST_SAVE);
-        self.recall.clear();
-        self.engine = None;
-    }
-
-    fn engine(&mut self) -> engine::Result<&mut Engine<D>> {
-        loaded(&mut self.engine)
-    }
-}
-
-fn loaded<D: Decoder>(engine: &mut Option<Engine<D>>) -> engine::Result<&mut Engine<D>> {
-    engine.as_mut().ok_or_else(|| engine::Error::Invalid { reason: "no model is loaded".into() })
-}
-
-/// Logs a failure, without its words where they may quote what the user wrote.
-fn log(error: &engine::Error) {
-    match error {
-        engine::Error::Template { .. } => tracing::warn!("the chat template failed"),
-        engine::Error::Tokenizer { .. } => tracing::warn!("the tokenizer failed"),
-        error => tracing::warn!(error = Failure::from(error).message, "a job failed"),
-    }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

@@ -6,10 +6,11 @@
 //!   conversation, [`Notices`] holds what the user should know.
 //! - A turn goes from `chat` through `context`, which chooses what the model is given of the conversation;
 //!   `turn` is who may stop it, `writing` tells its text, and `saving` saves it while it is made.
-//! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side. Between them only the
-//!   plain data of [`messages`] passes.
+//! - [`Inference`] is the handle to the inference thread, and [`serve`] its far side, where `worker` does the
+//!   jobs. Between them only the plain data of [`messages`] passes.
 //! - [`snapshots`] keeps what a model has read on disk, and `recall` brings it back before a reply and saves
-//!   it when nobody waits, both on the far side: what is hundreds of megabytes crosses nothing.
+//!   it when nobody waits, both on the far side: what is hundreds of megabytes crosses nothing. When nobody
+//!   waits `read_ahead` reads the last reply as the next turn, which `next_turn` knows, will have it.
 //! - [`Library`] is where models come from: [`Catalog`] recommends, [`variants`] reads any repository of a
 //!   [`hub`], [`Downloader`] fetches, and a folder of this machine is imported. Nothing of it asks the network
 //!   by itself.
@@ -41,8 +42,10 @@ mod inference;
 mod library;
 pub mod messages;
 mod models;
+mod next_turn;
 mod notices;
 mod pins;
+mod read_ahead;
 mod recall;
 mod reply_options;
 mod saving;
@@ -53,6 +56,7 @@ mod system;
 mod thread_count;
 mod turn;
 mod variants;
+mod worker;
 mod writing;
 
 use std::sync::Arc;

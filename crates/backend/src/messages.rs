@@ -37,9 +37,11 @@ pub enum Job {
     Prompt(Vec<Message>, RenderOptions),
     /// The ids of plain text.
     Encode(String),
-    /// One reply, and the conversation that its KV rows are saved for. Those of nobody's replies never reach
-    /// the disk.
-    Generate(Request, Option<String>),
+    /// One reply, and whose it is. KV rows of nobody's replies never reach the disk.
+    Generate(Request, Option<Owner>),
+    /// Reads what the next turn begins with, where the KV cache used last has it otherwise: in idle time, until
+    /// there is a job that changes the cache or saves it. What was read until then is kept.
+    ReadAhead(NextTurn),
     /// Texts as vectors.
     Embed(EmbedRequest),
     /// Frees the KV caches: those of one conversation, or all.
@@ -53,7 +55,7 @@ pub enum Job {
     FreeSnapshots,
     /// Destroys the KV snapshots that only this conversation uses.
     ForgetSnapshots(String),
-    /// Saves what is to be saved, in its turn and for so long at most.
+    /// Saves what is to be saved, in its turn and for so long at most, and ends reading ahead.
     SaveSnapshots { milliseconds: u64 },
     /// The state of the loaded model.
     Inspect,
@@ -80,6 +82,8 @@ pub enum Outcome {
     Tokens(Vec<TokenId>),
     Finished(Box<Finish>),
     Embedded(Vec<Embedding>),
+    /// What came of reading ahead.
+    ReadAhead(AheadOutcome),
     Forgotten {
         bytes: usize,
     },
@@ -112,6 +116,36 @@ pub struct KvKeeping {
     pub folder: Option<PathBuf>,
     /// The most bytes of all snapshots; `None` for the smaller of 2 GiB and 5 % of the free disk.
     pub disk_bytes: Option<u64>,
+}
+
+/// The conversation that a reply belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    pub conversation: String,
+    /// Whether its KV rows may reach the disk; those of a private one may not.
+    pub saved: bool,
+}
+
+/// What is known of the next turn before its question is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NextTurn {
+    /// What stands before the question.
+    pub messages: Vec<Message>,
+    pub options: RenderOptions,
+    /// With a longer beginning other turns would have to leave, so that nothing is known of it.
+    pub most_tokens: usize,
+}
+
+/// What came of reading what the next turn begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AheadOutcome {
+    /// Tokens that were read.
+    pub read: usize,
+    /// Tokens of the beginning that the KV cache still lacks.
+    pub left: usize,
 }
 
 /// The state of the loaded model's memory.

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use engine::{
     Decoder, Engine, Import, KV_BLOCK, KvBlock, KvLayout, LoadedModel, ReuseLimit, SessionId, TokenId, Usage,
+    common_prefix,
 };
 
 use crate::error::Result;
-use crate::messages::KvKeeping;
+use crate::messages::{KvKeeping, Owner};
 use crate::snapshots::{Chain, Doubt, Fingerprint, Found, Saved, SnapshotUsage, Snapshots};
 use crate::store::ModelFolder;
 
@@ -100,7 +101,7 @@ pub(crate) struct Recall {
     storage: SharedStorage,
     model: Option<Fingerprint>,
     pending: VecDeque<Pending>,
-    owners: HashMap<SessionId, String>,
+    owners: HashMap<SessionId, Owner>,
 }
 
 impl Recall {
@@ -135,11 +136,11 @@ impl Recall {
         &mut self,
         engine: &mut Engine<D>,
         prompt: &[TokenId],
-        owner: Option<&str>,
+        owner: Option<&Owner>,
     ) -> Recalled {
         let began = Instant::now();
-        // What belongs to nobody leaves the disk alone.
-        let (Some(owner), Some(model)) = (owner, self.model) else { return Recalled::default() };
+        // What belongs to nobody, or is private, leaves the disk alone.
+        let (Some(owner), Some(model)) = (saved(owner), self.model) else { return Recalled::default() };
         if prompt.len() > engine.window() {
             return Recalled::default();
         }
@@ -218,11 +219,11 @@ impl Recall {
         }
     }
 
-    /// Completes the account of a reply, and notes what of its session is to be saved.
+    /// Completes the account of a reply, and notes whose its session is and what of it is to be saved.
     pub(crate) fn after<D: Decoder>(
         &mut self,
         engine: &Engine<D>,
-        owner: Option<String>,
+        owner: Option<Owner>,
         recalled: Recalled,
         usage: &mut Usage,
     ) {
@@ -236,12 +237,18 @@ impl Recall {
         }
         self.owners.retain(|&session, _| engine.session_tokens(session).is_some());
         let Some(session) = engine.last_session() else { return };
-        self.pending.retain(|pending| pending.session != session);
-        let Some(owner) = owner else {
-            self.owners.remove(&session);
-            return;
+        match owner {
+            Some(owner) => self.owners.insert(session, owner),
+            None => self.owners.remove(&session),
         };
-        self.owners.insert(session, owner.clone());
+        self.queue(engine, session);
+    }
+
+    /// Notes that what a session holds now is to be saved, in the place of what it held before. That of nobody
+    /// and of private conversations is not.
+    pub(crate) fn queue<D: Decoder>(&mut self, engine: &Engine<D>, session: SessionId) {
+        self.pending.retain(|pending| pending.session != session);
+        let Some(owner) = saved(self.owners.get(&session)).map(str::to_owned) else { return };
         let (Some(model), Some(tokens)) = (self.model, engine.session_tokens(session)) else { return };
         let Some(chain) =
             lock(&self.storage).snapshots.as_ref().map(|snapshots| snapshots.chain(&model, tokens))
@@ -307,7 +314,8 @@ impl Recall {
     /// Frees the sessions of `owner`; returns their bytes.
     pub(crate) fn forget<D: Decoder>(&mut self, engine: &mut Engine<D>, owner: &str) -> usize {
         self.pending.retain(|pending| pending.owner != owner);
-        let sessions = self.owners.extract_if(|_, owning| owning == owner).map(|(session, _)| session);
+        let sessions =
+            self.owners.extract_if(|_, owning| owning.conversation == owner).map(|(session, _)| session);
         sessions.map(|session| engine.forget_session(session)).sum()
     }
 }
@@ -321,7 +329,7 @@ fn limit_of(doubt: Doubt) -> ReuseLimit {
     }
 }
 
-/// How many tokens two texts share from the first on.
-fn common_prefix(left: &[TokenId], right: &[TokenId]) -> usize {
-    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+/// Whose KV rows go to the disk.
+fn saved(owner: Option<&Owner>) -> Option<&str> {
+    owner.filter(|owner| owner.saved).map(|owner| owner.conversation.as_str())
 }

@@ -4,7 +4,9 @@ mod support;
 
 use std::path::PathBuf;
 
-use backend::messages::{Command, Event, Inspection, Job, JobId, KvKeeping, Outcome};
+use backend::messages::{
+    AheadOutcome, Command, Event, Inspection, Job, JobId, KvKeeping, NextTurn, Outcome, Owner,
+};
 use backend::snapshots::SnapshotUsage;
 use backend::{ExecutionProviderChoice, ModelFolder};
 use engine::onnx::SelfTestErrors;
@@ -122,6 +124,10 @@ fn render_options() -> impl Strategy<Value = RenderOptions> {
     })
 }
 
+fn owner() -> impl Strategy<Value = Owner> {
+    (text(), any::<bool>()).prop_map(|(conversation, saved)| Owner { conversation, saved })
+}
+
 fn job() -> impl Strategy<Value = Job> {
     let folder = || (text(), path()).prop_map(|(id, path)| ModelFolder { id, path });
     let memory = option::of(any::<u64>());
@@ -141,7 +147,10 @@ fn job() -> impl Strategy<Value = Job> {
         (vec(message(), 0..4), render_options())
             .prop_map(|(messages, options)| Job::Prompt(messages, options)),
         text().prop_map(Job::Encode),
-        (request(), option::of(text())).prop_map(|(request, owner)| Job::Generate(request, owner)),
+        (request(), option::of(owner())).prop_map(|(request, owner)| Job::Generate(request, owner)),
+        (vec(message(), 0..4), render_options(), size()).prop_map(|(messages, options, most_tokens)| {
+            Job::ReadAhead(NextTurn { messages, options, most_tokens })
+        }),
         embed_request().prop_map(Job::Embed),
         option::of(text()).prop_map(Job::Forget),
         (any::<u64>(), option::of(path()), option::of(any::<u64>())).prop_map(
@@ -374,6 +383,7 @@ fn event() -> impl Strategy<Value = Event> {
         finish().prop_map(|finish| Outcome::Finished(Box::new(finish))),
         vec(embedding(), 0..3).prop_map(Outcome::Embedded),
         size().prop_map(|bytes| Outcome::Forgotten { bytes }),
+        (size(), size()).prop_map(|(read, left)| Outcome::ReadAhead(AheadOutcome { read, left })),
         (size(), size())
             .prop_map(|(seen_tokens, kv_bytes)| { Outcome::Inspected(Inspection { seen_tokens, kv_bytes }) }),
         option::of(text()).prop_map(|trouble| Outcome::KvKept { trouble }),

@@ -12,6 +12,7 @@ use crate::conversation::{Entry, Question, Reply, ReplyStatus, ReplyUsage};
 use crate::error::{Error, Result};
 use crate::inference::Update;
 use crate::models::ReadyModel;
+use crate::next_turn;
 use crate::reply_options::ReplyOptions;
 use crate::saving::Saving;
 use crate::turn::{Turn, lock};
@@ -76,7 +77,13 @@ impl Chat {
         on_event(ChatEvent::Started { question, reply: reply.clone() });
         let mut writing = Writing::new(began, on_event);
         let result = self.reply(&mut reply, &options, &turn, &mut writing).await;
-        Ok(self.conclude(&turn, reply, &options, result, writing))
+        let reply = self.conclude(&turn, reply, &options, result, writing);
+        if let Some(about) = self.0.models.loaded() {
+            let Inner { inference, history, .. } = self.0.as_ref();
+            // Before the turn ends: behind it comes the next reply.
+            next_turn::read_ahead(inference, history, about.window, conversation, &reply, &options);
+        }
+        Ok(reply)
     }
 
     /// Writes the question and the beginning of its reply to the disk.
@@ -160,10 +167,11 @@ impl Chat {
             stop: options.stop.clone(),
             ignore_end_of_turn: false,
         };
+        let owner = turn.conversation.to_string();
         let mut running = if self.0.history.is_saved(turn.conversation) {
-            self.0.inference.generate_for(&turn.conversation.to_string(), request)
+            self.0.inference.generate_for(&owner, request)
         } else {
-            self.0.inference.generate(request)
+            self.0.inference.generate_privately(&owner, request)
         };
         // The reply is queued behind the prompt, and no other model came between.
         drop(held);

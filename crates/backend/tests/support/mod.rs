@@ -115,6 +115,18 @@ pub(crate) fn ember_text() -> ModelText {
     ModelText::open(&folder, &config).expect("tokenizer and template can be read")
 }
 
+/// The shared fixtures; `None` (and one line) where they are absent, except in continuous integration.
+#[expect(clippy::print_stdout, reason = "whoever reads the log must see that a test was skipped")]
+pub(crate) fn fixtures() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("CI").is_none(), "the fixtures must lie at {}", folder.display());
+    println!("skipped: there are no fixtures at {}", folder.display());
+    None
+}
+
 /// A folder that counts as a model, with a name of its own.
 pub(crate) fn make_model(folder: &Path, id: &str, presentation: &str) {
     let model = folder.join(id);
