@@ -6,37 +6,23 @@ use std::path::Path;
 
 use backend::{
     EmbedContext, EmbedRequest, EmbeddingSource, Error, FailureKind, FinishReason, Inference, LoadOptions,
-    LoadedModel, ModelFolder, Progress, Request, Running, Sampling, SuggestedSampling, Update,
+    LoadedModel, ModelFolder, Progress, Request, Running, Sampling, Update,
 };
 use engine::scripted::{Scripted, ScriptedDecoder};
-use engine::{Clock, Engine, GraphChoice, Message, RenderOptions, TokenId};
-use support::{Transport, ember_text, inference, over_each_transport, run};
+use engine::{Clock, Engine, Message, RenderOptions, TokenId};
+use support::{Transport, ember_text, inference, loaded_model, over_each_transport, run};
 use tokio::sync::mpsc;
 
 const LETTER: TokenId = 100;
 
-type Opened = engine::Result<(Engine<ScriptedDecoder>, LoadedModel)>;
-
-fn loaded(script: impl Fn(&[TokenId]) -> Scripted + Send + Sync + 'static) -> Opened {
+fn loaded(
+    options: &LoadOptions,
+    script: impl Fn(&[TokenId]) -> Scripted + Send + Sync + 'static,
+) -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
     let text = ember_text();
     let decoder = ScriptedDecoder::new(text.tokenizer.vocabulary_size(), 512, script);
     let engine = Engine::new(decoder, text, None);
-    let loaded = LoadedModel {
-        spec: engine.spec().clone(),
-        window: engine.window(),
-        graph: "model.onnx".into(),
-        graph_choice: GraphChoice::Prepared,
-        prepared: None,
-        weight_files: Vec::new(),
-        inputs: 3,
-        runtime_version: None,
-        library: "/library".into(),
-        plain_template: false,
-        thinking_switch: false,
-        sampling: SuggestedSampling::default(),
-        notices: Vec::new(),
-        load_seconds: 0.0,
-    };
+    let loaded = loaded_model(&engine, options);
     Ok((engine, loaded))
 }
 
@@ -72,10 +58,10 @@ async fn finish(mut running: Running) -> Result<(backend::Finish, Vec<Progress>)
 /// Models that say one letter for ever, or, where their prompt has 7 tokens, wait for a stop and tell so.
 fn letters(transport: Transport) -> (Inference, mpsc::UnboundedReceiver<()>) {
     let (reached, receiver) = mpsc::unbounded_channel();
-    let open = move |path: &Path, _: &LoadOptions| {
+    let open = move |path: &Path, options: &LoadOptions| {
         assert_ne!(path, Path::new("panics"), "the model whose loading panics");
         let reached = reached.clone();
-        loaded(move |seen| match seen.len() {
+        loaded(options, move |seen| match seen.len() {
             7 => {
                 reached.send(()).ok();
                 Scripted::UntilCancelled
@@ -172,9 +158,9 @@ fn without_anybody_left_to_hear_it_a_reply_is_stopped() {
         let (ended, mut ends) = mpsc::unbounded_channel::<()>();
         let (reached, mut reaches) = mpsc::unbounded_channel();
         let inference = Inference::over(move |incoming, deliver| {
-            let open = move |_: &Path, _: &LoadOptions| {
+            let open = move |_: &Path, options: &LoadOptions| {
                 let reached = reached.clone();
-                loaded(move |_| {
+                loaded(options, move |_| {
                     reached.send(()).ok();
                     Scripted::UntilCancelled
                 })

@@ -12,8 +12,8 @@ use backend::{
 use engine::onnx::SelfTestErrors;
 use engine::prepare::{FileStamp, Key};
 use engine::scripted::{Scripted, ScriptedDecoder};
-use engine::{Cancel, Engine, GraphChoice, Preparation, SuggestedSampling};
-use support::{Transport, directories, ember_text, inference, make_model, over_each_transport};
+use engine::{Cancel, Engine, GraphChoice, Preparation};
+use support::{Transport, directories, ember_text, inference, loaded_model, make_model, over_each_transport};
 use tempfile::TempDir;
 
 /// What was asked of the far side, in order.
@@ -43,20 +43,9 @@ impl Open<ScriptedDecoder> for Far {
         let decoder = ScriptedDecoder::new(text.tokenizer.vocabulary_size(), 512, |_| Scripted::Token(0));
         let engine = Engine::new(decoder, text, None);
         let loaded = LoadedModel {
-            spec: engine.spec().clone(),
-            window: engine.window(),
             graph: "model.hearth.onnx".into(),
-            weight_files: Vec::new(),
             graph_choice: GraphChoice::Prepared,
-            prepared: None,
-            inputs: 3,
-            runtime_version: None,
-            library: options.library.clone(),
-            plain_template: false,
-            thinking_switch: false,
-            sampling: SuggestedSampling::default(),
-            notices: Vec::new(),
-            load_seconds: 0.0,
+            ..loaded_model(&engine, options)
         };
         Ok((engine, loaded))
     }

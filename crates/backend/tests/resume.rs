@@ -1,6 +1,8 @@
 //! What was read is not read again: across restarts, edits, branches and conversations, at the inference border.
 
 mod support;
+#[path = "support/tiny.rs"]
+mod tiny;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,25 +10,16 @@ use std::time::Duration;
 use backend::messages::KvKeeping;
 use backend::{
     AppDirs, Backend, Finish, Inference, LoadOptions, LoadedModel, ModelFolder, ReplyOptions, Request,
-    ReuseLimit, Sampling, SuggestedSampling, TokenId, Update, Usage,
+    ReuseLimit, Sampling, TokenId, Update, Usage,
 };
-use engine::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
 use engine::scripted::{Scripted, ScriptedDecoder};
-use engine::{Cancel, Engine, Forward, GraphChoice, KV_BLOCK, ModelConfig, Session, WhyOriginal};
+use engine::{Engine, KV_BLOCK};
 use rand::{RngExt, SeedableRng};
-use support::{Transport, ember_text, inference, over_each_transport, run};
+use support::{Transport, ember_text, inference, loaded_model, over_each_transport, run};
 use tempfile::TempDir;
+use tiny::{library, tiny};
 
 const SAVING: Duration = Duration::from_secs(60);
-
-fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/data/tiny")
-}
-
-fn library() -> PathBuf {
-    let directories = AppDirs::of_this_program(None).expect("this user has a home");
-    directories.library().expect("`cargo xtask setup` installs it")
-}
 
 fn keeping(folder: &Path) -> KvKeeping {
     KvKeeping { memory_bytes: 64 << 20, folder: Some(folder.to_path_buf()), disk_bytes: Some(64 << 20) }
@@ -74,28 +67,16 @@ fn sum(seen: &[TokenId]) -> TokenId {
     20 + seen.iter().fold(7, |sum: TokenId, &token| sum.wrapping_mul(31).wrapping_add(token)) % 200
 }
 
-fn open_scripted(folder: &Path, _: &LoadOptions) -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
+fn open_scripted(
+    folder: &Path,
+    options: &LoadOptions,
+) -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
     let text = ember_text();
     let decoder =
         ScriptedDecoder::new(text.tokenizer.vocabulary_size(), CONTEXT, |seen| Scripted::Token(sum(seen)));
     let engine = Engine::new(decoder, text, None);
     std::fs::write(folder.join("model.onnx"), folder.display().to_string()).expect("written");
-    let loaded = LoadedModel {
-        spec: engine.spec().clone(),
-        window: engine.window(),
-        graph: "model.onnx".into(),
-        graph_choice: GraphChoice::Original { why: WhyOriginal::NotPrepared },
-        prepared: None,
-        weight_files: Vec::new(),
-        inputs: 3,
-        runtime_version: None,
-        library: "/library".into(),
-        plain_template: false,
-        thinking_switch: false,
-        sampling: SuggestedSampling::default(),
-        notices: Vec::new(),
-        load_seconds: 0.0,
-    };
+    let loaded = loaded_model(&engine, options);
     Ok((engine, loaded))
 }
 
@@ -163,6 +144,48 @@ fn after_a_restart_only_what_is_new_is_read() {
         assert_eq!(after.tokens, [sum(&prompt)], "as if all of it had been read");
         let again = answer(&second, Some("a"), &[&prompt[..], &[9; 3]].concat(), 1).await;
         assert_eq!(account(&again.usage), (prompt.len(), 0, None), "now it is in memory");
+    });
+}
+
+#[test]
+fn a_fork_reads_only_what_is_new_also_after_a_restart() {
+    over_each_transport(async |transport| {
+        let scene = Scene::new(transport);
+        let first = scene.start().await;
+        answer(&first, Some("a"), &text(1, 1000), 1).await;
+        let fork = [&text(1, 900)[..], &text(2, 30)].concat();
+        let warm = answer(&first, Some("fork"), &fork, 1).await;
+        assert_eq!(account(&warm.usage), (900, 0, Some(ReuseLimit::DiffersAt { token: 900 })));
+        assert_eq!(warm.tokens, [sum(&fork)]);
+        end(first).await;
+        let second = scene.start().await;
+        let another = [&text(1, 900)[..], &text(3, 30)].concat();
+        let restored = answer(&second, Some("another fork"), &another, 1).await;
+        assert_eq!(restored.usage.restored_tokens, 3 * KV_BLOCK, "whole blocks are shared");
+        assert_eq!(restored.tokens, [sum(&another)]);
+        end(second).await;
+        let third = scene.start().await;
+        let longer = [&fork[..], &[9; 3]].concat();
+        let own = answer(&third, Some("fork"), &longer, 1).await;
+        assert_eq!(account(&own.usage), (930, 930, None), "its own tail too");
+        assert_eq!(own.tokens, [sum(&longer)]);
+    });
+}
+
+#[test]
+fn a_reply_that_is_made_again_reads_one_token_also_after_a_restart() {
+    over_each_transport(async |transport| {
+        let scene = Scene::new(transport);
+        let first = scene.start().await;
+        let before = answer(&first, Some("a"), &text(1, 1000), 5).await;
+        let again = answer(&first, Some("a"), &text(1, 1000), 5).await;
+        assert_eq!(account(&again.usage), (999, 0, None));
+        assert_eq!(again.tokens, before.tokens);
+        end(first).await;
+        let second = scene.start().await;
+        let restored = answer(&second, Some("a"), &text(1, 1000), 5).await;
+        assert_eq!(account(&restored.usage), (999, 999, None));
+        assert_eq!(restored.tokens, before.tokens);
     });
 }
 
@@ -288,7 +311,7 @@ fn damage_to_any_block_gives_the_answer_of_a_cold_run() {
         saved(&inference).await;
         let files = scene.block_files();
         let mut random = rand_pcg::Pcg64::seed_from_u64(1);
-        for round in 0..400 {
+        for round in 0..2_000 {
             let file = &files[round % files.len()];
             let mut bytes = std::fs::read(file).expect("read");
             match round % 8 {
@@ -309,18 +332,6 @@ fn damage_to_any_block_gives_the_answer_of_a_cold_run() {
             assert_eq!(scene.block_files().len(), files.len(), "what was damaged is saved anew");
         }
     });
-}
-
-// The tiny model in ONNX Runtime.
-
-async fn start_tiny(kv: Option<&Path>) -> Inference {
-    let inference = Inference::start();
-    if let Some(kv) = kv {
-        assert_eq!(inference.keep_kv(keeping(kv)).await.expect("kept"), None);
-    }
-    let options = LoadOptions { threads: Some(1), ..LoadOptions::with_library(library()) };
-    inference.load(ModelFolder { id: "tiny".into(), path: tiny() }, options).await.expect("it loads");
-    inference
 }
 
 #[test]
@@ -352,138 +363,4 @@ fn the_application_goes_on_after_a_restart_where_it_was() {
         assert_eq!(account(&usage), (all, all, None), "it is the same prompt");
         assert_eq!(replies[0].tokens, replies[1].tokens);
     });
-}
-
-/// The conversations of the random sequences, with what each turn's prompt was.
-#[derive(Default, Clone)]
-struct Conversation {
-    tokens: Vec<TokenId>,
-    prompts: Vec<Vec<TokenId>>,
-}
-
-/// How often the warm and the cold run differed by a near tie, and over how many tokens.
-#[derive(Default)]
-struct Ties {
-    ties: usize,
-    tokens: usize,
-    reused: usize,
-    restored: usize,
-}
-
-const WINDOW: usize = 512;
-const TIE: f32 = 1e-4;
-
-#[test]
-fn random_turns_edits_switches_resets_and_restarts_answer_as_cold_runs() {
-    run_for(Duration::from_secs(3600), async {
-        let steps: usize = if std::env::var_os("HEARTH_NIGHTLY").is_some() { 10_000 } else { 250 };
-        let folder = tempfile::tempdir().expect("a folder");
-        let kv = folder.path().join("kv");
-        let cold = start_tiny(None).await;
-        let mut warm = start_tiny(Some(&kv)).await;
-        let mut random = rand_pcg::Pcg64::seed_from_u64(20_260_101);
-        let mut conversations = vec![Conversation::default(); 4];
-        let mut current = 0;
-        let mut ties = Ties::default();
-        for step in 0..steps {
-            let owner = |conversation: usize| format!("conversation {conversation}");
-            match random.random_range(0..100) {
-                0..8 => {
-                    end(warm).await;
-                    warm = start_tiny(Some(&kv)).await;
-                }
-                8..25 => current = random.random_range(0..conversations.len()),
-                25..30 => {
-                    warm.forget_snapshots(&owner(current)).await.expect("destroyed");
-                    warm.forget_owner(&owner(current)).await.expect("freed");
-                    conversations[current] = Conversation::default();
-                }
-                _ => {}
-            }
-            let conversation = &mut conversations[current];
-            let prompt = next_prompt(conversation, &mut random);
-            let new = random.random_range(1..12);
-            let told = answer(&warm, Some(&owner(current)), &prompt, new).await;
-            cold.forget().await.expect("forgotten");
-            let expected = answer(&cold, None, &prompt, new).await;
-            assert_eq!(expected.usage.reused_tokens, 0);
-            ties.compare(&prompt, &told, &expected, step);
-            conversation.tokens = [prompt.as_slice(), &told.tokens].concat();
-            conversation.prompts.push(prompt);
-        }
-        println!(
-            "{steps} steps, {} tokens generated, {} reused and {} of them from disk: {} near ties",
-            ties.tokens, ties.reused, ties.restored, ties.ties
-        );
-        assert!(ties.ties * 10_000 <= ties.tokens.max(10_000), "{} ties", ties.ties);
-        assert!(ties.restored > 0, "some rows came from disk");
-    });
-}
-
-/// What is asked next: something new, the same again, or something else in the place of an earlier turn.
-fn next_prompt(conversation: &mut Conversation, random: &mut rand_pcg::Pcg64) -> Vec<TokenId> {
-    let mut before = match random.random_range(0..10) {
-        0..2 if !conversation.prompts.is_empty() => {
-            return conversation.prompts.pop().expect("there is one");
-        }
-        2..5 if !conversation.prompts.is_empty() => {
-            let turn = random.random_range(0..conversation.prompts.len());
-            conversation.prompts.truncate(turn + 1);
-            let mut before = conversation.prompts.pop().expect("there is one");
-            before.truncate(before.len() / 2);
-            before
-        }
-        _ => conversation.tokens.clone(),
-    };
-    if before.is_empty() {
-        // Every conversation begins alike, as behind one system prompt.
-        before = (0..60).map(|place| 3 + place * 7 % 90).collect();
-    }
-    let length = random.random_range(5..150);
-    before.extend((0..length).map(|_| random.random_range(3..100u32)));
-    if before.len() > WINDOW - 20 {
-        before.truncate(WINDOW - 20);
-    }
-    before
-}
-
-impl Ties {
-    fn compare(&mut self, prompt: &[TokenId], warm: &Finish, cold: &Finish, step: usize) {
-        self.tokens += cold.tokens.len();
-        self.reused += warm.usage.reused_tokens;
-        self.restored += warm.usage.restored_tokens;
-        let differs = (0..cold.tokens.len()).find(|&place| warm.tokens.get(place) != cold.tokens.get(place));
-        let Some(place) = differs else { return };
-        let seen = [prompt, &cold.tokens[..place]].concat();
-        let logits = logits(&seen);
-        let (one, other) = (warm.tokens[place] as usize, cold.tokens[place] as usize);
-        let difference = (logits[one] - logits[other]).abs();
-        assert!(difference < TIE, "step {step}, token {place}: {one} and {other} differ by {difference}");
-        self.ties += 1;
-    }
-}
-
-/// The logits behind `seen`, read by itself.
-fn logits(seen: &[TokenId]) -> Vec<f32> {
-    let runtime = Runtime::open(&library()).expect("it loads");
-    let config = ModelConfig::read(&tiny()).expect("the configuration can be read");
-    let options = OnnxOptions {
-        threads: 1,
-        execution_provider: ExecutionProviderChoice::Cpu,
-        context_length: WINDOW,
-        kv_backend: None,
-        drafts: Drafts::default(),
-        hints: ContractHints { head_size: config.head_size, ..ContractHints::default() },
-    };
-    let mut decoder = OnnxDecoder::load(&runtime, &tiny().join("model.onnx"), &options).expect("it loads");
-    let mut session = Session::new(&decoder).expect("starts");
-    match session.feed(&mut decoder, seen, &Cancel::new()).expect("it runs") {
-        Forward::Logits(logits) => logits.to_vec(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn run_for<T>(limit: Duration, check: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(limit, check).await }).expect("the check ends")
 }
