@@ -163,6 +163,7 @@ fn tell_changes(app: AppHandle, backend: &Backend) {
                     .and_then(|()| ipc::ConversationsChanged.emit(&app)),
                 Err(RecvError::Closed) => break,
             };
+                    .and_then(|()| ipc::AboutChanged::of(&backend).emit(&app))
             if let Err(error) = told {
                 tracing::warn!(%error, "an event did not reach the window");
             }

@@ -272,6 +272,10 @@ export class FakeIpc implements Ipc {
   finishLoading(): void {
     this.#changeModels(this.#selected().id, { type: "ready" });
   }
+  listening(): Promise<void> {
+    return Promise.resolve();
+  }
+
 
   async #generate(
     conversation: string,

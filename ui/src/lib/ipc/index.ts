@@ -119,6 +119,8 @@ type CommandResult<T> = { status: "ok"; data: T } | { status: "error"; error: Ip
 async function settle<T>(command: Promise<CommandResult<T>>): Promise<T> {
   let result: CommandResult<T>;
   try {
+  /** Resolves when every subscription that was made so far hears its events. */
+  listening(): Promise<void>;
     result = await command;
   } catch (reason) {
     throw toAppError(reason);
@@ -145,6 +147,8 @@ function subscribe<T>(
     ended = true;
     void listening.then((unlisten) => unlisten());
   };
+const subscriptions: Promise<Unsubscribe>[] = [];
+
 }
 
 export const tauriIpc: Ipc = {
@@ -153,6 +157,7 @@ export const tauriIpc: Ipc = {
   searchConversations: (words, most) => settle(commands.searchConversations(words, most)),
   openConversation: (conversation, most) => settle(commands.openConversation(conversation, most)),
   newConversation: (isPrivate) => settle(commands.newConversation(isPrivate)),
+  subscriptions.push(listening);
   renameConversation: async (conversation, title) => {
     await settle(commands.renameConversation(conversation, title));
   },
@@ -209,3 +214,10 @@ export const tauriIpc: Ipc = {
   onAboutChanged: (listener) => subscribe(events.aboutChanged, listener),
   onConversationsChanged: (listener) => subscribe(events.conversationsChanged, () => listener()),
 };
+  listening: async () => {
+    try {
+      await Promise.all(subscriptions);
+    } catch (reason) {
+      throw toAppError(reason);
+    }
+  },

@@ -2,6 +2,7 @@ import { type AppError, toAppError } from "../ipc/errors";
 import type { About, Ipc, Unsubscribe } from "../ipc";
 import { Chat } from "./chat.svelte";
 import { Conversations } from "./conversations.svelte";
+import { EventsHeard } from "./eventsHeard";
 import { type Frames, screenFrames } from "./liveReply.svelte";
 import { Models } from "./models.svelte";
 import { Notices } from "./notices.svelte";
@@ -21,6 +22,9 @@ export class Application {
   isOpen = $state(false);
   /** Why the first snapshot could not be read. */
   failure = $state.raw<AppError | null>(null);
+  #noticeEvents = new EventsHeard();
+  #aboutEvents = new EventsHeard();
+  #conversationEvents = new EventsHeard();
 
   constructor(ipc: Ipc, frames: Frames = screenFrames) {
     this.ipc = ipc;
@@ -34,12 +38,22 @@ export class Application {
   follow(): Unsubscribe {
     const subscriptions = [
       this.ipc.onModelsChanged((change) => {
+        this.models.events.note();
         this.models.apply(change);
         void this.chat.modelsChanged();
       }),
-      this.ipc.onNoticesChanged((notices) => this.notices.apply(notices)),
-      this.ipc.onAboutChanged((about) => (this.about = about)),
-      this.ipc.onConversationsChanged(() => void this.conversations.changed()),
+      this.ipc.onNoticesChanged((notices) => {
+        this.#noticeEvents.note();
+        this.notices.apply(notices);
+      }),
+      this.ipc.onAboutChanged((about) => {
+        this.#aboutEvents.note();
+        this.about = about;
+      }),
+      this.ipc.onConversationsChanged(() => {
+        this.#conversationEvents.note();
+        void this.conversations.changed();
+      }),
     ];
     return () => {
       for (const unsubscribe of subscriptions) unsubscribe();
@@ -50,12 +64,25 @@ export class Application {
   async open(): Promise<void> {
     this.failure = null;
     try {
+      // A change that comes before the window hears of changes has to be in the snapshot.
+      await this.ipc.listening();
+      const questions = [
+        this.models.events,
+        this.#noticeEvents,
+        this.#aboutEvents,
+        this.#conversationEvents,
+      ].map((events) => events.ask());
       const snapshot = await this.ipc.snapshot();
-      this.models.apply({ models: snapshot.models, selectedModel: snapshot.selectedModel });
-      this.notices.apply(snapshot.notices);
-      this.about = snapshot.about;
+      // What an event told meanwhile is newer than the snapshot.
+      const [models, notices, about, conversations] = questions.map((isNewest) => isNewest());
+      if (models) {
+        this.models.apply({ models: snapshot.models, selectedModel: snapshot.selectedModel });
+      }
+      if (notices) this.notices.apply(snapshot.notices);
+      if (about) this.about = snapshot.about;
       this.chat.open(snapshot.conversation);
       this.conversations.apply(snapshot.conversations);
+      if (!conversations) void this.conversations.changed();
       this.isOpen = true;
     } catch (reason) {
       this.failure = toAppError(reason);

@@ -1,10 +1,12 @@
 import { AppError, toAppError } from "../ipc/errors";
 import type { Ipc, Model, ModelsChanged } from "../ipc";
+import { EventsHeard } from "./eventsHeard";
 
 /** The models on this machine, and which one answers. */
 export class Models {
   list = $state.raw<Model[]>([]);
   selectedId = $state<string | null>(null);
+  readonly events = new EventsHeard();
   selected = $derived(this.list.find((model) => model.id === this.selectedId) ?? null);
 
   #ipc: Ipc;
@@ -48,7 +50,10 @@ export class Models {
     this.#setState(id, { type: "loading" });
     try {
       const model = await this.#ipc.selectModel(id);
-      this.list = this.list.map((other) => (other.id === model.id ? model : other));
+      // Where another one was chosen meanwhile, this one is no longer loaded.
+      if (this.selectedId === id) {
+        this.list = this.list.map((other) => (other.id === model.id ? model : other));
+      }
       return null;
     } catch (reason) {
       const error = toAppError(reason);
@@ -69,9 +74,10 @@ export class Models {
 
   /** After a failure only the backend knows which model is loaded. */
   async #readAgain(): Promise<void> {
+    const isNewest = this.events.ask();
     try {
       const { models, selectedModel } = await this.#ipc.snapshot();
-      this.apply({ models, selectedModel });
+      if (isNewest()) this.apply({ models, selectedModel });
     } catch {
       // The error that led here is the one worth telling; the next event brings the truth.
     }
