@@ -166,3 +166,45 @@ test("earlier messages come by their button, and the end stays the end", async (
   await fireEvent.click(screen.getByTestId("load-earlier"));
   await vi.waitFor(() => expect(screen.getAllByTestId("question").length).toBe(2 * before));
 });
+
+describe("a pinned message", () => {
+  const labels = () =>
+    screen.getAllByTestId("pin-message").map((pin) => pin.getAttribute("aria-label"));
+
+  test("says so, and is unpinned by the same button", async () => {
+    const { application } = await open("conversation");
+    const [pin] = screen.getAllByTestId("pin-message");
+    if (pin) await fireEvent.click(pin);
+    await vi.waitFor(() =>
+      expect(screen.getByTestId("pin-mark").textContent.trim()).toBe("Pinned"),
+    );
+    expect(labels()[0]).toBe("Unpin message");
+    if (pin) await fireEvent.click(pin);
+    await vi.waitFor(() => expect(screen.queryByTestId("pin-mark")).toBeNull());
+    expect(application.chat.failure).toBeNull();
+  });
+
+  test("above the line is marked as still seen, a reply with its question", async () => {
+    await open("pinned");
+    const muted = [...document.querySelectorAll<HTMLElement>(".forgotten")];
+    expect(muted.map(({ dataset }) => dataset["entry"])).toEqual(["r1"]);
+    expect(screen.getAllByTestId("pin-mark").map((mark) => mark.textContent.trim())).toEqual([
+      "Pinned, the model still sees it",
+      "The model still sees it, with its pinned reply",
+      "Pinned, the model still sees it",
+    ]);
+    expect(screen.getByTestId("divider").textContent.trim()).toBe(
+      "The model no longer sees anything above but what is pinned",
+    );
+  });
+
+  test("that cannot be pinned stays as it was, and the error says why", async () => {
+    const { ipc } = await open("conversation");
+    const error = new AppError({ code: "diskFull", message: "no space left on `/data`" });
+    vi.spyOn(ipc, "pinMessage").mockRejectedValue(error);
+    const [pin] = screen.getAllByTestId("pin-message");
+    if (pin) await fireEvent.click(pin);
+    expect((await screen.findByTestId("error")).dataset["code"]).toBe("diskFull");
+    expect(labels()[0]).toBe("Pin message");
+  });
+});

@@ -24,6 +24,7 @@ export const scenarioNames = [
   "thousands",
   "versions",
   "contextLine",
+  "pinned",
   "interrupted",
   "private",
 ] as const;
@@ -278,6 +279,15 @@ function entriesOf(name: ScenarioName): Entry[] {
       ];
     case "contextLine":
       return [...shortTalk, { type: "contextLine", id: "c1", at: NOON }, ...richTalk];
+    case "pinned":
+      return [
+        question("q1", "My name is Ada, and I am allergic to nuts.", { pinned: true }),
+        reply("r1", "Good to know, Ada. I will keep nuts out of every recipe."),
+        question("q0", "Which bread keeps longest?"),
+        reply("r0", "Rye with sourdough: a week in a wooden box.", { pinned: true }),
+        { type: "contextLine", id: "c1", at: NOON },
+        ...richTalk,
+      ];
     case "interrupted":
       return [
         question("q3", "Tell me a long story."),

@@ -9,6 +9,7 @@ import type {
   Ipc,
   Reply,
 } from "../ipc";
+import { seenAboveLine } from "../pinned";
 import { Draft } from "./draft.svelte";
 import { type Frames, LiveReply, screenFrames } from "./liveReply.svelte";
 import type { Models } from "./models.svelte";
@@ -102,6 +103,9 @@ export class Chat {
 
   /** The name of the conversation: its own, or until it has one the first line of the first question. */
   title = $derived.by(() => {
+  /** Ids of the messages above that line that the model still sees, because they are pinned. */
+  seenAboveLine = $derived(seenAboveLine(this.entries, this.lastReset));
+
     if (this.about?.title) return this.about.title;
     const first = this.entries.find((entry) => entry.type === "question");
     return first?.text.trim().split("\n")[0]?.slice(0, 120) ?? "";
@@ -217,6 +221,19 @@ export class Chat {
 
   /** Lets the model forget everything above; the messages stay. */
   async resetMemory(): Promise<void> {
+  /** Keeps a message in what the model is given when its turn leaves a full window, or no longer. */
+  async pinMessage(message: string, pinned: boolean): Promise<void> {
+    const { id } = this;
+    await this.#attempt(async () => {
+      await this.#ipc.pinMessage(id, message, pinned);
+      const entry = this.entries.find((other) => other.id === message);
+      if (this.id === id && (entry?.type === "question" || entry?.type === "reply")) {
+        this.#put({ ...entry, pinned });
+      }
+      await this.#measureAll();
+    });
+  }
+
     if (this.isBusy || this.entries.length === 0) return;
     if (this.entries.at(-1)?.type === "memoryReset") return;
     const { id } = this;
