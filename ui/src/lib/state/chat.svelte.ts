@@ -140,7 +140,7 @@ export class Chat {
     const before = this.entries.length;
     await this.#attempt(async () => {
       const conversation = await this.#ipc.openConversation(id, this.#most + MESSAGES_AT_A_TIME);
-      if (this.id === id) this.#take(conversation);
+      if (this.id === id) this.#prepend(conversation);
     });
     this.#isReadingEarlier = false;
     return this.id === id && this.entries.length > before;
@@ -301,6 +301,18 @@ export class Chat {
   async #measureAll(): Promise<void> {
     await Promise.all([this.draft.measure(), this.measureContext()]);
   }
+  /** Takes what stands above the first entry. The others stay the same objects, so that nothing is set anew. */
+  #prepend(conversation: Conversation): void {
+    const first = this.entries[0]?.id;
+    const place = conversation.entries.findIndex((entry) => entry.id === first);
+    if (place === -1) {
+      this.#take(conversation);
+      return;
+    }
+    this.entries = [...conversation.entries.slice(0, place), ...this.entries];
+    this.earlier = conversation.earlier;
+  }
+
 
   async #sendWaiting(): Promise<void> {
     if (!this.isWaitingForModel || this.#models.isLoading || this.isBusy) return;

@@ -55,7 +55,7 @@ export class Conversations {
   async loadMore(): Promise<void> {
     if (this.#isReading || !this.hasMore) return;
     this.#isReading = true;
-    await this.#read(this.list.length + CONVERSATIONS_AT_A_TIME);
+    await this.#append();
     this.#isReading = false;
     if (this.#isStale) await this.changed();
   }
@@ -179,6 +179,19 @@ export class Conversations {
 
   async #attempt(failed: string, action: () => Promise<void>): Promise<void> {
     try {
+  /** Reads the next part of the list. */
+  async #append(): Promise<void> {
+    try {
+      const page = await this.#ipc.listConversations(this.list.length, CONVERSATIONS_AT_A_TIME);
+      // What moved down meanwhile is told of by an event, and must not stand here twice until then.
+      const isNew = ({ id }: ConversationSummary) => this.list.every((known) => known.id !== id);
+      this.list = [...this.list, ...page.conversations.filter(isNew)];
+      this.hasMore = page.more;
+    } catch {
+      // The list stays as it was; scrolling on asks again.
+    }
+  }
+
       await action();
     } catch (reason) {
       this.#toasts.showFailure(failed, reason);

@@ -30,6 +30,7 @@ describe("the list", () => {
     expect(conversations.hasMore).toBe(true);
     await conversations.loadMore();
     expect(conversations.list).toHaveLength(200);
+    expect(reading, "only what is new is read").toHaveBeenCalledExactlyOnceWith(100, 100);
     await conversations.changed();
     expect(conversations.list).toHaveLength(200);
   });
@@ -207,7 +208,8 @@ describe("a long conversation", () => {
     const end = chat.entries.at(-1);
     expect(await chat.loadEarlier()).toBe(true);
     expect(chat.entries).toHaveLength(120);
-    expect(chat.entries.at(-1)).toEqual(end);
+    expect(chat.entries.at(-1), "what was there is not set anew").toBe(end);
+    expect(chat.earlier).toBe(1880);
   });
 
   test("two calls at once read once", async () => {
