@@ -5,8 +5,8 @@ use tauri::ipc::Channel;
 use tauri::{AppHandle, State};
 
 use crate::ipc::{
-    ChatEvent, Conversation, ConversationPage, Draft, Entry, ErrorCode, ExportFormat, FIRST_MESSAGES,
-    ImportReport, IpcError, Model, Reply, SearchHit, Snapshot, id,
+    ChatEvent, Conversation, ConversationPage, Deletion, Draft, ErrorCode, ExportFormat, FIRST_MESSAGES,
+    FreedMemory, ImportReport, IpcError, KeptMemory, Model, Reply, Reset, SearchHit, Snapshot, id,
 };
 use crate::{containment, dialogs};
 
@@ -92,13 +92,13 @@ pub(crate) async fn pin_conversation(
     waiting(&backend, move |backend| backend.history().pin(id, pinned)).await
 }
 
-/// Takes a conversation out of the list. Resolves with the one that is shown now.
+/// Takes a conversation out of the list; a private one is gone for good.
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn delete_conversation(
     backend: State<'_, Backend>,
     conversation: String,
-) -> Result<Conversation> {
+) -> Result<Deletion> {
     let id = id(&conversation)?;
     Ok(backend.delete_conversation(id, FIRST_MESSAGES).await?.into())
 }
@@ -249,10 +249,10 @@ pub(crate) async fn pin_message(
     waiting(&backend, move |backend| backend.history().pin_message(conversation, message, pinned)).await
 }
 
-/// Clears the model's memory of the conversation. Resolves with its line in the list.
+/// Clears the model's memory of the conversation.
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn reset_conversation(backend: State<'_, Backend>, conversation: String) -> Result<Entry> {
+pub(crate) async fn reset_conversation(backend: State<'_, Backend>, conversation: String) -> Result<Reset> {
     Ok(backend.chat().reset(id(&conversation)?).await?.into())
 }
 
@@ -314,6 +314,32 @@ pub(crate) async fn skip_preparation(backend: State<'_, Backend>) -> Result<()> 
     Ok(())
 }
 
+/// What is kept on the disk of what models have read.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn read_kept_memory(backend: State<'_, Backend>) -> Result<KeptMemory> {
+    Ok(backend.kept_snapshots().await?.into())
+}
+
+/// Bounds what is kept, in bytes; 0 keeps nothing, and null takes the default. What is beyond the bound is
+/// destroyed. Resolves with what is kept then.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn set_memory_budget(
+    backend: State<'_, Backend>,
+    budget_bytes: Option<f64>,
+) -> Result<KeptMemory> {
+    let bytes = budget_bytes.map(byte_count).transpose()?;
+    Ok(backend.set_snapshot_budget(bytes).await?.into())
+}
+
+/// Destroys all that is kept.
+#[tauri::command]
+#[specta::specta]
+pub(crate) async fn free_kept_memory(backend: State<'_, Backend>) -> Result<FreedMemory> {
+    Ok(FreedMemory { bytes: backend.free_snapshots().await? })
+}
+
 /// Opens a link outside of the window, after the user was shown where it leads.
 #[tauri::command]
 #[specta::specta]
@@ -331,6 +357,15 @@ pub(crate) async fn open_link(url: String) -> Result<()> {
 pub(crate) async fn dismiss_notice(backend: State<'_, Backend>, id: String) -> Result<()> {
     backend.dismiss_notice(&id);
     Ok(())
+}
+
+/// The bytes that the interface names: whole ones, exact to 2^53.
+fn byte_count(number: f64) -> Result<u64> {
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+    if (0.0..=LARGEST).contains(&number) && number.fract() == 0.0 {
+        return Ok(number as u64);
+    }
+    Err(IpcError { code: ErrorCode::Internal, message: format!("{number} is no number of bytes") })
 }
 
 /// Does work that waits for the disk, on a thread that may wait.

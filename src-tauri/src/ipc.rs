@@ -287,10 +287,12 @@ pub(crate) struct ConversationsChanged;
 
 mod conversation;
 mod conversations;
-pub(crate) use conversation::{ChatEvent, Conversation, Draft, Entry, Reply};
+mod settings;
+pub(crate) use conversation::{ChatEvent, Conversation, Deletion, Draft, Reply, Reset};
 pub(crate) use conversations::{
     ConversationPage, ExportFormat, FIRST_CONVERSATIONS, FIRST_MESSAGES, ImportReport, SearchHit,
 };
+pub(crate) use settings::{FreedMemory, KeptMemory};
 
 /// A count as the interface reads it.
 fn count(number: usize) -> u32 {

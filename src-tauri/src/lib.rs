@@ -57,6 +57,9 @@ pub fn interface() -> Builder<tauri::Wry> {
             commands::estimate_draft,
             commands::select_model,
             commands::skip_preparation,
+            commands::read_kept_memory,
+            commands::set_memory_budget,
+            commands::free_kept_memory,
             commands::open_link,
             commands::dismiss_notice,
         ])
@@ -160,10 +163,10 @@ fn tell_changes(app: AppHandle, backend: &Backend) {
                 Err(RecvError::Lagged(_)) => ipc::ModelsChanged::of(&backend)
                     .emit(&app)
                     .and_then(|()| ipc::NoticesChanged::of(&backend).emit(&app))
+                    .and_then(|()| ipc::AboutChanged::of(&backend).emit(&app))
                     .and_then(|()| ipc::ConversationsChanged.emit(&app)),
                 Err(RecvError::Closed) => break,
             };
-                    .and_then(|()| ipc::AboutChanged::of(&backend).emit(&app))
             if let Err(error) = told {
                 tracing::warn!(%error, "an event did not reach the window");
             }

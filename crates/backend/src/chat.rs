@@ -33,6 +33,15 @@ pub enum ChatEvent {
     Text(String),
 }
 
+/// What came of clearing the model's memory of a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reset {
+    /// Its line in the list.
+    pub line: Entry,
+    /// What was destroyed of what the model had read, in memory and on the disk.
+    pub freed_bytes: u64,
+}
+
 /// The turns in conversations. Cheap to clone.
 #[derive(Clone)]
 pub struct Chat(Arc<Inner>);
@@ -195,12 +204,12 @@ impl Chat {
     }
 
     /// Clears the model's memory of the conversation: what stands above is no longer given to it, and its
-    /// KV cache is freed. A reply under way is stopped first. Returns the new entry.
+    /// KV cache is freed. A reply under way is stopped first.
     ///
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`], [`Error::InferenceEnded`].
-    pub async fn reset(&self, conversation: Uuid) -> Result<Entry> {
-        let entry = loop {
+    pub async fn reset(&self, conversation: Uuid) -> Result<Reset> {
+        let line = loop {
             self.settle().await;
             // While this is held no turn begins, so no reply can stand on both sides of the line.
             let running = lock(&self.0.turn);
@@ -208,22 +217,22 @@ impl Chat {
                 break self.0.history.reset(conversation)?;
             }
         };
-        self.forget(conversation).await?;
-        Ok(entry)
+        let freed_bytes = self.forget(conversation).await?;
+        Ok(Reset { line, freed_bytes })
     }
 
-    /// Destroys the KV rows of a conversation, in memory and on the disk.
+    /// Destroys the KV rows of a conversation, in memory and on the disk. Returns their bytes.
     ///
     /// # Errors
     /// [`Error::InferenceEnded`].
-    pub(crate) async fn forget(&self, conversation: Uuid) -> Result<()> {
+    pub(crate) async fn forget(&self, conversation: Uuid) -> Result<u64> {
         *lock(&self.0.remembered) = None;
         let owner = conversation.to_string();
         // The disk first: that is answered at once, also in the middle of another conversation's reply.
         let disk_bytes = self.0.inference.forget_snapshots(&owner).await?;
         let memory_bytes = self.0.inference.forget_owner(&owner).await?;
         tracing::info!(memory_bytes, disk_bytes, "what the model had read was destroyed");
-        Ok(())
+        Ok(disk_bytes + memory_bytes as u64)
     }
 
     /// Takes a reset back: the model is given again what stands above it.

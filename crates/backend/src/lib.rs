@@ -69,7 +69,7 @@ use messages::KvKeeping;
 use snapshots::SnapshotUsage;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogFile, Fit, MemoryNeed, PinDifference};
-pub use chat::{Chat, ChatEvent, Draft};
+pub use chat::{Chat, ChatEvent, Draft, Reset};
 pub use conversation::{Conversation, ConversationSummary, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
 pub use download::{DownloadOutcome, DownloadPhase, DownloadProgress, Downloader, Inspect, RepairOutcome};
@@ -107,6 +107,25 @@ pub enum Change {
     About,
     /// The list of conversations, or something about one of them.
     Conversations,
+}
+
+/// What came of deleting a conversation.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    /// The conversation that is shown now.
+    pub shown: Conversation,
+    /// What was destroyed of what the model had read, in memory and on the disk.
+    pub freed_bytes: u64,
+}
+
+/// What is kept on the disk of what models have read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSnapshots {
+    pub usage: SnapshotUsage,
+    /// The budget that the user chose; `None` for the default.
+    pub chosen_budget: Option<u64>,
+    /// Why nothing can be kept, where nothing can.
+    pub trouble: Option<String>,
 }
 
 /// The application.
@@ -228,20 +247,21 @@ impl Backend {
         }
     }
 
-    /// Takes the conversation `id` out of the list, its reply under way stopped, and returns the one that is
-    /// shown then, with the last `most` messages: where it was this one, a new one. What the model has read of it
-    /// is destroyed in memory and on the disk; taking the deletion back costs reading it again.
+    /// Takes the conversation `id` out of the list, its reply under way stopped. The one that is shown then
+    /// comes with its last `most` messages: where it was this one, a new one. What the model has read of it is
+    /// destroyed in memory and on the disk; taking the deletion back costs reading it again.
     ///
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`].
-    pub async fn delete_conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
+    pub async fn delete_conversation(&self, id: Uuid, most: usize) -> Result<Deletion> {
         self.chat.settle_in(id).await;
         self.history.delete(id)?;
-        self.chat.forget(id).await?;
+        let freed_bytes = self.chat.forget(id).await?;
         if self.history.current() == id {
             self.history.begin(false)?;
         }
-        self.chat.conversation(self.history.current(), most)
+        let shown = self.chat.conversation(self.history.current(), most)?;
+        Ok(Deletion { shown, freed_bytes })
     }
 
     /// What the user should know.
@@ -260,12 +280,34 @@ impl Backend {
         &self.directories
     }
 
-    /// What KV snapshots take.
+    /// What KV snapshots take, and what they may.
     ///
     /// # Errors
     /// [`Error::InferenceEnded`].
-    pub async fn snapshot_usage(&self) -> Result<SnapshotUsage> {
-        self.inference.snapshot_usage().await
+    pub async fn kept_snapshots(&self) -> Result<KeptSnapshots> {
+        let chosen_budget = self.models.chosen_snapshot_budget();
+        let usage = self.inference.snapshot_usage().await?;
+        if usage.budget_bytes > 0 || chosen_budget == Some(0) {
+            return Ok(KeptSnapshots { usage, chosen_budget, trouble: None });
+        }
+        // They are opened with the first model, which may not be loaded yet.
+        self.keep_snapshots().await
+    }
+
+    /// Bounds what KV snapshots take on the disk from now on, in bytes, and remembers that; `None` takes the
+    /// default, and 0 keeps none. What is beyond the bound is destroyed, what was used longest ago first.
+    ///
+    /// # Errors
+    /// [`Error::InferenceEnded`].
+    pub async fn set_snapshot_budget(&self, bytes: Option<u64>) -> Result<KeptSnapshots> {
+        self.models.choose_snapshot_budget(bytes);
+        self.keep_snapshots().await
+    }
+
+    async fn keep_snapshots(&self) -> Result<KeptSnapshots> {
+        let trouble = self.models.keep_kv().await;
+        let usage = self.inference.snapshot_usage().await?;
+        Ok(KeptSnapshots { usage, chosen_budget: self.models.chosen_snapshot_budget(), trouble })
     }
 
     /// Destroys all KV snapshots; returns their bytes. Every conversation is read again after a restart.

@@ -114,7 +114,7 @@ pub struct KvKeeping {
     pub memory_bytes: u64,
     /// The folder of the snapshots; `None` for no snapshots.
     pub folder: Option<PathBuf>,
-    /// The most bytes of all snapshots; `None` for the smaller of 2 GiB and 5 % of the free disk.
+    /// The most bytes of all snapshots; `None` for the smaller of 2 GB and 5 % of the free disk.
     pub disk_bytes: Option<u64>,
 }
 

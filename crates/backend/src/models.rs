@@ -55,6 +55,8 @@ struct Inner {
     state: Mutex<State>,
     /// One load at a time, in the order asked for.
     loading: Arc<tokio::sync::Mutex<()>>,
+    /// Held from the look at the settings until the inference side has taken them up.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -119,6 +121,7 @@ impl Models {
             changes,
             state: Mutex::new(state),
             loading: Arc::default(),
+            keeping: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -414,18 +417,39 @@ impl Models {
         }
     }
 
-    /// Says where KV rows are kept. Without snapshots the chat goes on, and a notice says why there are none.
-    async fn keep_kv(&self) {
+    /// Says where KV rows are kept. Without snapshots the chat goes on, and a notice says why there are none;
+    /// so does what is returned.
+    pub(crate) async fn keep_kv(&self) -> Option<String> {
+        let _one_at_a_time = self.0.keeping.lock().await;
         let settings = self.state().settings.clone();
-        let folder = self.0.directories.snapshots();
         let keeping = KvKeeping {
             memory_bytes: settings.kv_memory_bytes.unwrap_or_else(system::kv_memory),
-            folder: (settings.kv_disk_bytes != Some(0)).then_some(folder),
+            // With a budget of nothing too: what lies there has to go.
+            folder: Some(self.0.directories.snapshots()),
             disk_bytes: settings.kv_disk_bytes,
         };
         // Where the inference side has ended the load says so.
         let trouble = self.0.inference.keep_kv(keeping).await.unwrap_or_default();
+        let trouble = trouble.filter(|_| settings.kv_disk_bytes != Some(0));
         self.0.notices.say_of_snapshots(trouble.as_deref());
+        trouble
+    }
+
+    /// The budget of KV snapshots that was chosen; `None` for the default.
+    pub(crate) fn chosen_snapshot_budget(&self) -> Option<u64> {
+        self.state().settings.kv_disk_bytes
+    }
+
+    /// Chooses the budget of KV snapshots, and remembers the choice.
+    pub(crate) fn choose_snapshot_budget(&self, bytes: Option<u64>) {
+        let mut state = self.state();
+        if state.settings.kv_disk_bytes == bytes {
+            return;
+        }
+        state.settings.kv_disk_bytes = bytes;
+        if state.remembers {
+            self.save(&state.settings);
+        }
     }
 
     /// Notes that the model is gone, after a crash.
@@ -461,7 +485,7 @@ impl Models {
                 self.0.notices.add(
                     Severity::Warning,
                     "settings",
-                    format!("Your choice of model is in use and could not be saved: {error}."),
+                    format!("Your choice is in use and could not be saved: {error}."),
                 );
             }
         }

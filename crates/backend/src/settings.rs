@@ -23,7 +23,7 @@ pub struct Settings {
     /// The most memory of the KV caches of several conversations, in bytes; `None` takes a quarter of what is
     /// free, at most 4 GiB.
     pub kv_memory_bytes: Option<u64>,
-    /// The most disk that KV snapshots take, in bytes; `None` takes the smaller of 2 GiB and 5 % of what is
+    /// The most disk that KV snapshots take, in bytes; `None` takes the smaller of 2 GB and 5 % of what is
     /// free, and 0 keeps none.
     pub kv_disk_bytes: Option<u64>,
     /// How requests leave, where any do.

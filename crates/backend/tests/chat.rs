@@ -171,7 +171,7 @@ fn a_reset_excludes_what_was_said_before_and_frees_the_cache() {
         world.ask("My name is Vesta.").await;
         assert!(world.seen().contains("Vesta"));
         let id = world.chat().current();
-        let entry = world.chat().reset(id).await.expect("reset");
+        let entry = world.chat().reset(id).await.expect("reset").line;
         assert!(matches!(entry, Entry::MemoryReset { .. }));
         assert_eq!(world.entries().last(), Some(&entry));
         let (reply, _) = world.ask("What is my name?").await;
@@ -189,7 +189,7 @@ fn a_reset_stops_the_reply_under_way_and_stands_behind_it() {
         let id = world.chat().current();
         let reset = async {
             world.reached().await;
-            world.chat().reset(id).await.expect("reset")
+            world.chat().reset(id).await.expect("reset").line
         };
         let ((reply, _), entry) = tokio::join!(world.ask("What is Hearth?"), reset);
         assert_eq!(reply.status, ReplyStatus::Finished(FinishReason::Cancelled));

@@ -100,8 +100,8 @@ fn a_deleted_conversation_is_gone_and_can_be_restored() {
         let world = world(&[FIRST]);
         world.ask("What is Hearth?").await;
         let id = world.chat().current();
-        let shown = world.backend.delete_conversation(id, 100).await.expect("deleted");
-        assert_ne!(shown.id(), id, "another one is shown");
+        let deletion = world.backend.delete_conversation(id, 100).await.expect("deleted");
+        assert_ne!(deletion.shown.id(), id, "another one is shown");
         assert!(world.backend.history().conversations(0, 10).expect("listed").is_empty());
         assert!(world.backend.history().search("Hearth", 10).expect("searched").is_empty());
         let error = world.backend.history().conversation(id, 10).expect_err("it is gone");
@@ -211,14 +211,47 @@ fn a_private_conversation_leaves_nothing_in_any_file() {
 }
 
 #[test]
+fn a_private_conversation_that_is_deleted_is_gone_for_good() {
+    run(async {
+        let world = world(&["The secret answer is Zanzibarium."]);
+        let history = world.backend.history();
+        let private = history.begin(true).expect("begun");
+        world.ask("The word is Quixotryl").await;
+        let deletion = world.backend.delete_conversation(private, 100).await.expect("deleted");
+        assert_ne!(deletion.shown.id(), private, "another one is shown");
+        assert!(!deletion.shown.about.private);
+        let gone = |result| matches!(result, Err(Error::ConversationUnknown { .. }));
+        assert!(gone(history.restore(private)), "nothing is left that could be restored");
+        assert!(gone(history.conversation(private, 10).map(drop)));
+        assert!(gone(history.delete(private)));
+        assert!(history.search("Quixotryl", 10).expect("searched").is_empty());
+        assert!(history.conversations(0, 10).expect("listed").is_empty());
+    });
+}
+
+#[test]
+fn deleting_and_resetting_say_how_much_of_the_memory_was_destroyed() {
+    run(async {
+        let world = world(&[FIRST]);
+        let id = world.chat().current();
+        assert_eq!(world.chat().reset(id).await.expect("reset").freed_bytes, 0, "nothing was read yet");
+        world.ask("What is Hearth?").await;
+        assert!(world.chat().reset(id).await.expect("reset").freed_bytes > 0);
+        world.ask("What is Hearth?").await;
+        let deletion = world.backend.delete_conversation(id, 100).await.expect("deleted");
+        assert!(deletion.freed_bytes > 0);
+        let empty = deletion.shown.id();
+        assert_eq!(world.backend.delete_conversation(empty, 100).await.expect("deleted").freed_bytes, 0);
+    });
+}
+
+#[test]
 fn a_reset_can_be_taken_back() {
     run(async {
         let world = world(&[FIRST, SECOND]);
         world.ask("My name is Vesta.").await;
         let id = world.chat().current();
-        let Entry::MemoryReset { id: line, .. } = world.chat().reset(id).await.expect("reset") else {
-            panic!()
-        };
+        let line = world.chat().reset(id).await.expect("reset").line.id();
         assert!(matches!(world.entries().last(), Some(Entry::MemoryReset { .. })));
         world.chat().undo_reset(id, line).await.expect("taken back");
         assert_eq!(world.entries().len(), 2);

@@ -207,6 +207,20 @@ fn a_private_prompt_leaves_nothing_on_disk_and_takes_nothing_from_it() {
 }
 
 #[test]
+fn what_a_conversation_keeps_in_memory_alone_is_freed_with_it_and_never_on_disk() {
+    over_each_transport(async |transport| {
+        let scene = Scene::new(transport);
+        let inference = scene.start().await;
+        let mut running = inference.generate_privately("private", request(&text(1, 600), 1));
+        while !matches!(running.next().await.expect("it answers"), Update::Finished(_)) {}
+        saved(&inference).await;
+        assert_eq!(scene.block_files(), Vec::<PathBuf>::new());
+        assert_eq!(inference.forget_owner("private").await.expect("freed"), 600 * size_of::<TokenId>());
+        assert_eq!(inference.inspect().await.expect("told").kv_bytes, 0);
+    });
+}
+
+#[test]
 fn a_reset_frees_memory_and_disk_of_one_conversation_and_says_how_much() {
     over_each_transport(async |transport| {
         let scene = Scene::new(transport);

@@ -124,6 +124,64 @@ fn the_model_that_was_chosen_is_chosen_the_next_time() {
 }
 
 #[test]
+fn the_budget_of_what_is_kept_on_the_disk_holds_at_once_and_is_remembered() {
+    run(async {
+        let world = world_that_keeps();
+        let kept = async || world.backend.kept_snapshots().await.expect("told");
+        let first = kept().await;
+        assert_eq!((first.chosen_budget, first.trouble, first.usage.bytes), (None, None, 0));
+        assert!(first.usage.budget_bytes > 0, "it is known before any model was loaded");
+        world.ask("What is Hearth?").await;
+        // It is saved when nobody waits for the model.
+        while kept().await.usage.bytes == 0 {
+            tokio::task::yield_now().await;
+        }
+        let budget = async |bytes| world.backend.set_snapshot_budget(bytes).await.expect("set");
+        let none = budget(Some(0)).await;
+        assert_eq!((none.usage.bytes, none.usage.budget_bytes, none.trouble), (0, 0, None));
+        world.ask("And now?").await;
+        world.backend.close(std::time::Duration::from_secs(60)).await.expect("saved, if anything were");
+        let (saved, _) = Settings::open(&world.directories.settings());
+        assert_eq!(saved.kv_disk_bytes, Some(0));
+        let left = files_below(&world.directories.snapshots());
+        assert!(left.iter().all(|path| path.extension().is_none_or(|ending| ending != "kv")), "{left:?}");
+        let little = budget(Some(1 << 20)).await;
+        assert_eq!((little.chosen_budget, little.usage.budget_bytes), (Some(1 << 20), 1 << 20));
+        let default = budget(None).await;
+        assert_eq!(default.chosen_budget, None);
+        assert_ne!(default.usage.budget_bytes, 1 << 20, "the default is another");
+    });
+}
+
+#[test]
+fn what_is_kept_on_the_disk_is_freed_and_counted() {
+    run(async {
+        let world = world_that_keeps();
+        world.ask("What is Hearth?").await;
+        let usage = async || world.backend.kept_snapshots().await.expect("told").usage;
+        while usage().await.bytes == 0 {
+            tokio::task::yield_now().await;
+        }
+        let kept = usage().await.bytes;
+        assert_eq!(world.backend.free_snapshots().await.expect("freed"), kept);
+        assert_eq!(usage().await.bytes, 0);
+        assert_eq!(world.texts(), ["What is Hearth?", ANSWER], "nothing that was said is lost");
+    });
+}
+
+/// A world whose model has a graph, so that its KV rows can be told from those of another.
+fn world_that_keeps() -> World {
+    World::with(Transport::Channel, &[ANSWER], 512, |directories| {
+        fs::write(directories.resources[0].join("alpha/model.onnx"), "alpha").expect("written");
+    })
+}
+
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn a_library_that_is_nowhere_names_every_place() {
     run(async {
         let world = World::with(Transport::Channel, &[ANSWER], 512, |directories| {

@@ -277,7 +277,7 @@ fn the_budget_holds_and_the_conversation_used_longest_ago_goes_from_its_end() {
     save(&mut snapshots, "d", &model(1), &text(4, 2));
     assert_eq!(snapshots.find(&model(1), &text(2, 3)).blocks(), 0);
     assert_eq!(snapshots.find(&model(1), &text(1, 3)).blocks(), 3);
-    snapshots.set_budget(2 * size);
+    snapshots.set_budget(Some(2 * size));
     assert_eq!(snapshots.usage().bytes, 2 * size);
     let on_disk: u64 = folder.files().iter().map(|file| file.metadata().expect("a file").len()).sum();
     assert_eq!(on_disk, 2 * size);
@@ -548,7 +548,7 @@ proptest! {
                 }
                 Step::Budget { blocks } => {
                     budget = blocks * size;
-                    snapshots.set_budget(budget);
+                    snapshots.set_budget(Some(budget));
                 }
                 Step::Restart => {
                     drop(snapshots);

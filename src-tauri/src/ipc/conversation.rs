@@ -33,6 +33,40 @@ impl From<backend::Conversation> for Conversation {
     }
 }
 
+/// What came of deleting a conversation.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Deletion {
+    /// The conversation that is shown now.
+    shown: Conversation,
+    /// What was destroyed of what the model had read, in memory and on the disk.
+    #[specta(type = Number)]
+    freed_bytes: u64,
+}
+
+impl From<backend::Deletion> for Deletion {
+    fn from(deletion: backend::Deletion) -> Self {
+        Self { shown: deletion.shown.into(), freed_bytes: deletion.freed_bytes }
+    }
+}
+
+/// What came of clearing the model's memory of a conversation.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reset {
+    /// Its line in the list.
+    line: Entry,
+    /// What was destroyed of what the model had read, in memory and on the disk.
+    #[specta(type = Number)]
+    freed_bytes: u64,
+}
+
+impl From<backend::Reset> for Reset {
+    fn from(reset: backend::Reset) -> Self {
+        Self { line: reset.line.into(), freed_bytes: reset.freed_bytes }
+    }
+}
+
 /// One thing in the list.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(tag = "type", rename_all = "camelCase")]

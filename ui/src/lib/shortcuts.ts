@@ -13,6 +13,7 @@ export type ShortcutName =
   | "newConversation"
   | "searchConversations"
   | "toggleSidebar"
+  | "settings"
   | "shortcuts";
 
 export interface Shortcut {
@@ -47,6 +48,7 @@ export const shortcuts: Record<ShortcutName, Shortcut> = {
     shift: true,
   },
   toggleSidebar: { description: "Show or hide the sidebar", key: "b", command: true },
+  settings: { description: "Open the settings", key: ",", command: true },
   shortcuts: { description: "Show the keyboard shortcuts", key: "/", command: true },
 };
 

@@ -182,11 +182,17 @@ impl History {
         self.change(id, "pin a message", |change| messages::pin(change, id, message, pinned))
     }
 
-    /// Takes a conversation out of the list. It can be restored until a start on another day.
+    /// Takes a conversation out of the list. It can be restored until a start on another day; a private one is
+    /// gone for good.
     ///
     /// # Errors
     /// As [`History::conversation`].
     pub fn delete(&self, id: Uuid) -> Result<()> {
+        let removed = self.stores().remove_private(id);
+        if removed.map_err(|fault| fault.while_doing("delete a conversation"))? {
+            self.tell();
+            return Ok(());
+        }
         self.change(id, "delete a conversation", |change| conversations::set_deleted(change, id, Some(now())))
     }
 

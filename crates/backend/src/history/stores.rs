@@ -171,6 +171,17 @@ impl Stores {
         }
     }
 
+    /// Removes a conversation with all its rows where it is a private one: its memory is overwritten. Says
+    /// whether it was one.
+    pub(super) fn remove_private(&mut self, id: Uuid) -> Attempt<bool> {
+        if self.in_memory.get(&id) != Some(&Why::Private) {
+            return Ok(false);
+        }
+        database::change(&mut self.memory, |change| Ok(conversations::remove(change, id)?))?;
+        self.in_memory.remove(&id);
+        Ok(true)
+    }
+
     pub(super) fn is_fresh(&self, id: Uuid) -> bool {
         self.in_memory.get(&id) == Some(&Why::Fresh)
     }

@@ -32,7 +32,7 @@ use index::{BlockName, Index};
 use owners::Owners;
 
 /// The most that blocks take where nobody says otherwise: this many bytes, or this share of the free disk.
-const MOST_BYTES: u64 = 2 << 30;
+const MOST_BYTES: u64 = 2_000_000_000;
 const SHARE_OF_FREE_DISK: u64 = 20;
 
 /// The KV blocks in one folder. One program at a time has it.
@@ -40,6 +40,8 @@ pub struct Snapshots {
     folder: PathBuf,
     key: Key,
     budget: u64,
+    /// The budget that was asked for; `None` for the default.
+    asked: Option<u64>,
     index: Index,
     owners: Owners,
     /// Blocks that gave way to others, to tell why a prompt is read again.
@@ -140,7 +142,7 @@ pub struct SnapshotUsage {
 
 impl Snapshots {
     /// Opens `folder`, making it where it is missing. What nobody owns or nobody finished is destroyed.
-    /// `budget` bounds the bytes of all blocks; `None` takes the smaller of 2 GiB and 5 % of the free disk.
+    /// `budget` bounds the bytes of all blocks; `None` takes the smaller of 2 GB and 5 % of the free disk.
     ///
     /// # Errors
     /// [`Error::DataFolder`] where the folder cannot be used, or another program uses it.
@@ -152,12 +154,11 @@ impl Snapshots {
         let mut owners = Owners::open(&folder.join("owners"), &key).map_err(failed)?;
         let index = Index::open(folder, |name| owners.has_owner(name)).map_err(failed)?;
         owners.retain(|name| index.contains(name));
-        // What the blocks take already is not lost to them.
-        let default = || MOST_BYTES.min((system::free_disk(folder) + index.bytes()) / SHARE_OF_FREE_DISK);
         let mut snapshots = Self {
             folder: folder.to_path_buf(),
             key,
-            budget: budget.unwrap_or_else(default),
+            budget: budget.unwrap_or_else(|| default_budget(folder, &index)),
+            asked: budget,
             index,
             owners,
             evicted: HashSet::new(),
@@ -397,9 +398,14 @@ impl Snapshots {
         &self.folder
     }
 
-    /// Changes the budget, and evicts what is beyond it.
-    pub fn set_budget(&mut self, bytes: u64) {
-        self.budget = bytes;
+    /// Changes the budget, `None` to the default, and evicts what is beyond it. The default is the one of the
+    /// disk as it was when it was first asked for: a disk that fills up meanwhile evicts nothing.
+    pub fn set_budget(&mut self, budget: Option<u64>) {
+        if budget == self.asked {
+            return;
+        }
+        self.asked = budget;
+        self.budget = budget.unwrap_or_else(|| default_budget(&self.folder, &self.index));
         self.make_room(0, &[]);
     }
 
@@ -408,7 +414,7 @@ impl Snapshots {
         let spared: HashSet<&BlockName> = spared.iter().collect();
         let spared_bytes: u64 = spared.iter().map(|name| self.index.bytes_of(name)).sum();
         if spared_bytes.saturating_add(bytes) > self.budget {
-            return spared.is_empty();
+            return false;
         }
         let surplus = self.index.bytes().saturating_add(bytes).saturating_sub(self.budget);
         for name in self.index.oldest(surplus, &spared) {
@@ -429,6 +435,11 @@ impl Snapshots {
             _ => self.index.remove(name),
         }
     }
+}
+
+/// What blocks may take where nobody says otherwise. What they take already is not lost to them.
+fn default_budget(folder: &Path, index: &Index) -> u64 {
+    MOST_BYTES.min((system::free_disk(folder) + index.bytes()) / SHARE_OF_FREE_DISK)
 }
 
 fn cannot_use(folder: &Path, error: &std::io::Error) -> Error {

@@ -22,8 +22,8 @@ export const commands = {
 	renameConversation: (conversation: string, title: string) => typedError<null, IpcError>(__TAURI_INVOKE("rename_conversation", { conversation, title })),
 	/**  Keeps a conversation at the top of the list, or no longer. */
 	pinConversation: (conversation: string, pinned: boolean) => typedError<null, IpcError>(__TAURI_INVOKE("pin_conversation", { conversation, pinned })),
-	/**  Takes a conversation out of the list. Resolves with the one that is shown now. */
-	deleteConversation: (conversation: string) => typedError<Conversation, IpcError>(__TAURI_INVOKE("delete_conversation", { conversation })),
+	/**  Takes a conversation out of the list; a private one is gone for good. */
+	deleteConversation: (conversation: string) => typedError<Deletion, IpcError>(__TAURI_INVOKE("delete_conversation", { conversation })),
 	/**  Puts a deleted conversation back into the list. */
 	restoreConversation: (conversation: string) => typedError<null, IpcError>(__TAURI_INVOKE("restore_conversation", { conversation })),
 	/**  Copies a conversation with all its branches. Resolves with the id of the copy. */
@@ -58,8 +58,8 @@ export const commands = {
 	 *  with the question that it answers.
 	 */
 	pinMessage: (conversation: string, message: string, pinned: boolean) => typedError<null, IpcError>(__TAURI_INVOKE("pin_message", { conversation, message, pinned })),
-	/**  Clears the model's memory of the conversation. Resolves with its line in the list. */
-	resetConversation: (conversation: string) => typedError<Entry, IpcError>(__TAURI_INVOKE("reset_conversation", { conversation })),
+	/**  Clears the model's memory of the conversation. */
+	resetConversation: (conversation: string) => typedError<Reset, IpcError>(__TAURI_INVOKE("reset_conversation", { conversation })),
 	/**  Takes a reset back; `reset` is the id of its line. */
 	undoReset: (conversation: string, reset: string) => typedError<null, IpcError>(__TAURI_INVOKE("undo_reset", { conversation, reset })),
 	/**  Keeps what stands in the composer. */
@@ -72,6 +72,15 @@ export const commands = {
 	selectModel: (id: string) => typedError<Model, IpcError>(__TAURI_INVOKE("select_model", { id })),
 	/**  Stops preparing a model for this machine. It is loaded as it is. */
 	skipPreparation: () => typedError<null, IpcError>(__TAURI_INVOKE("skip_preparation")),
+	/**  What is kept on the disk of what models have read. */
+	readKeptMemory: () => typedError<KeptMemory, IpcError>(__TAURI_INVOKE("read_kept_memory")),
+	/**
+	 *  Bounds what is kept, in bytes; 0 keeps nothing, and null takes the default. What is beyond the bound is
+	 *  destroyed. Resolves with what is kept then.
+	 */
+	setMemoryBudget: (budgetBytes: number | null) => typedError<KeptMemory, IpcError>(__TAURI_INVOKE("set_memory_budget", { budgetBytes })),
+	/**  Destroys all that is kept. */
+	freeKeptMemory: () => typedError<FreedMemory, IpcError>(__TAURI_INVOKE("free_kept_memory")),
 	/**  Opens a link outside of the window, after the user was shown where it leads. */
 	openLink: (url: string) => typedError<null, IpcError>(__TAURI_INVOKE("open_link", { url })),
 	/**  Takes a notice away. */
@@ -149,6 +158,14 @@ export type ConversationSummary = {
 /**  The list of conversations is another, or something about one of them. The list is read by its command. */
 export type ConversationsChanged = null;
 
+/**  What came of deleting a conversation. */
+export type Deletion = {
+	/**  The conversation that is shown now. */
+	shown: Conversation,
+	/**  What was destroyed of what the model had read, in memory and on the disk. */
+	freedBytes: number,
+};
+
 /**  What a message would take. */
 export type Draft = {
 	/**  Of the draft alone. */
@@ -183,6 +200,11 @@ export type ExportFormat = "markdown" | "json";
 /**  Why a reply ended. */
 export type FinishReason = "endOfTurn" | "maxTokens" | "stopString" | "contextFull" | "cancelled";
 
+/**  What was destroyed of what models have read. */
+export type FreedMemory = {
+	bytes: number,
+};
+
 /**  What came of an import. */
 export type ImportReport = {
 	/**  Conversations that are new here, or have messages that were not. */
@@ -198,6 +220,17 @@ export type IpcError = {
 	code: ErrorCode,
 	/**  The exact sentence, with paths. */
 	message: string,
+};
+
+/**  What is kept on the disk of what models have read. */
+export type KeptMemory = {
+	bytes: number,
+	/**  The most that it may take. */
+	budgetBytes: number,
+	/**  The same where the user chose it; null for the default. */
+	chosenBudgetBytes: number | null,
+	/**  Why nothing can be kept, where nothing can. */
+	trouble: string | null,
 };
 
 /**  A model that can be chosen. */
@@ -271,6 +304,14 @@ export type Reply = {
 export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: FinishReason } | 
 /**  Hearth ended before the reply did. What was saved of it until then is kept, and it can go on. */
 { type: "interrupted" } | { type: "failed"; error: IpcError };
+
+/**  What came of clearing the model's memory of a conversation. */
+export type Reset = {
+	/**  Its line in the list. */
+	line: Entry,
+	/**  What was destroyed of what the model had read, in memory and on the disk. */
+	freedBytes: number,
+};
 
 /**  Why a prompt was not reused further. */
 export type ReuseLimit = { type: "nothingKept" } | 

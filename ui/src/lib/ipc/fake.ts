@@ -3,6 +3,7 @@
 import { AppError } from "./errors";
 import { FakeConversations } from "./fakeConversations";
 import { otherConversations } from "./fakeHistory";
+import { FakeKeptMemory } from "./fakeKeptMemory";
 import {
   initialSnapshot,
   openingQuestion,
@@ -15,16 +16,20 @@ import type {
   ChatEvent,
   Conversation,
   ConversationPage,
+  Deletion,
   Draft,
   Entry,
   ExportFormat,
+  FreedMemory,
   ImportReport,
   Ipc,
+  KeptMemory,
   Model,
   ModelsChanged,
   Notice,
   Question,
   Reply,
+  Reset,
   SearchHit,
   Snapshot,
   Unsubscribe,
@@ -40,6 +45,7 @@ const realPause: Pause = (milliseconds) =>
 
 const LOADING_MILLISECONDS = 900;
 const CHARACTERS_PER_TOKEN = 4;
+const BYTES_PER_CHARACTER = 6_000;
 const FIRST_MESSAGES = 60;
 const FIRST_CONVERSATIONS = 100;
 
@@ -51,6 +57,7 @@ export class FakeIpc implements Ipc {
   #pause: Pause;
   #snapshot: Snapshot;
   #conversations: FakeConversations;
+  #keptMemory = new FakeKeptMemory();
   #stop: (() => void) | null = null;
   #nextId = 0;
   #modelListeners = new Set<(change: ModelsChanged) => void>();
@@ -104,9 +111,11 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
-  deleteConversation(conversation: string): Promise<Conversation> {
+  deleteConversation(conversation: string): Promise<Deletion> {
     const next = () => this.#id("begun");
-    return Promise.resolve(this.#conversations.delete(conversation, next));
+    const freedBytes = this.#memoryBytes(conversation);
+    const shown = this.#conversations.delete(conversation, next);
+    return Promise.resolve({ shown, freedBytes });
   }
 
   restoreConversation(conversation: string): Promise<void> {
@@ -180,14 +189,15 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
-  resetConversation(conversation: string): Promise<Entry> {
-    const entry: Entry = {
+  resetConversation(conversation: string): Promise<Reset> {
+    const line: Entry = {
       type: "memoryReset",
       id: this.#id("reset"),
       at: new Date().toISOString(),
     };
-    this.#put(conversation, entry);
-    return Promise.resolve(entry);
+    const freedBytes = this.#memoryBytes(conversation);
+    this.#put(conversation, line);
+    return Promise.resolve({ line, freedBytes });
   }
 
   undoReset(conversation: string, reset: string): Promise<void> {
@@ -239,6 +249,18 @@ export class FakeIpc implements Ipc {
     });
   }
 
+  readKeptMemory(): Promise<KeptMemory> {
+    return Promise.resolve(this.#keptMemory.read());
+  }
+
+  setMemoryBudget(bytes: number | null): Promise<KeptMemory> {
+    return Promise.resolve(this.#keptMemory.setBudget(bytes));
+  }
+
+  freeKeptMemory(): Promise<FreedMemory> {
+    return Promise.resolve({ bytes: this.#keptMemory.free() });
+  }
+
   openLink(url: string): Promise<void> {
     this.openedLinks.push(url);
     return Promise.resolve();
@@ -247,6 +269,10 @@ export class FakeIpc implements Ipc {
   dismissNotice(id: string): Promise<void> {
     this.#snapshot.notices = this.#snapshot.notices.filter((notice) => notice.id !== id);
     for (const listener of this.#noticeListeners) listener(this.#snapshot.notices);
+    return Promise.resolve();
+  }
+
+  listening(): Promise<void> {
     return Promise.resolve();
   }
 
@@ -272,10 +298,10 @@ export class FakeIpc implements Ipc {
   finishLoading(): void {
     this.#changeModels(this.#selected().id, { type: "ready" });
   }
-  listening(): Promise<void> {
-    return Promise.resolve();
-  }
 
+  #memoryBytes(conversation: string): number {
+    return this.#conversations.characters(conversation) * BYTES_PER_CHARACTER;
+  }
 
   async #generate(
     conversation: string,

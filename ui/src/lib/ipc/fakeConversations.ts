@@ -135,7 +135,8 @@ export class FakeConversations {
   }
 
   delete(id: string, nextId: () => string): Conversation {
-    this.#deleted.set(id, this.#find(id));
+    const conversation = this.#find(id);
+    if (!conversation.about.private) this.#deleted.set(id, conversation);
     this.#all.delete(id);
     if (this.#shown === id) this.begin(nextId(), false);
     this.#tell();
@@ -144,7 +145,10 @@ export class FakeConversations {
 
   restore(id: string): void {
     const conversation = this.#deleted.get(id);
-    if (conversation) this.#all.set(id, conversation);
+    if (!conversation) {
+      throw new AppError({ code: "internal", message: `there is no conversation \`${id}\`` });
+    }
+    this.#all.set(id, conversation);
     this.#tell();
   }
 

@@ -8,15 +8,18 @@ import {
   type ChatEvent,
   type Conversation,
   type ConversationPage,
+  type Deletion,
   type Draft,
-  type Entry,
   type ExportFormat,
+  type FreedMemory,
   type ImportReport,
   type IpcError,
+  type KeptMemory,
   type Model,
   type ModelsChanged,
   type Notice,
   type Reply,
+  type Reset,
   type SearchHit,
   type Snapshot,
 } from "./bindings";
@@ -28,13 +31,16 @@ export type {
   Conversation,
   ConversationPage,
   ConversationSummary,
+  Deletion,
   Draft,
   Entry,
   ErrorCode,
   ExportFormat,
   FinishReason,
+  FreedMemory,
   ImportReport,
   IpcError,
+  KeptMemory,
   Model,
   ModelsChanged,
   ModelState,
@@ -42,6 +48,7 @@ export type {
   Question,
   Reply,
   ReplyStatus,
+  Reset,
   SearchHit,
   Snapshot,
   SnippetPart,
@@ -65,8 +72,8 @@ export interface Ipc {
   /** An empty title lets the first message name the conversation again. */
   renameConversation(conversation: string, title: string): Promise<void>;
   pinConversation(conversation: string, pinned: boolean): Promise<void>;
-  /** Resolves with the conversation that is shown now. */
-  deleteConversation(conversation: string): Promise<Conversation>;
+  /** A private conversation is gone for good. */
+  deleteConversation(conversation: string): Promise<Deletion>;
   restoreConversation(conversation: string): Promise<void>;
   /** Resolves with the id of the copy. */
   duplicateConversation(conversation: string): Promise<string>;
@@ -97,7 +104,7 @@ export interface Ipc {
   selectBranch(conversation: string, message: string, most: number): Promise<Conversation>;
   /** Keeps a message in what the model is given when its turn leaves a full window, or no longer. */
   pinMessage(conversation: string, message: string, pinned: boolean): Promise<void>;
-  resetConversation(conversation: string): Promise<Entry>;
+  resetConversation(conversation: string): Promise<Reset>;
   /** `reset` is the id of the reset's line. */
   undoReset(conversation: string, reset: string): Promise<void>;
   setDraft(conversation: string, text: string): Promise<void>;
@@ -105,8 +112,15 @@ export interface Ipc {
   estimateDraft(conversation: string, text: string): Promise<Draft>;
   selectModel(id: string): Promise<Model>;
   skipPreparation(): Promise<void>;
+  /** What is kept on the disk of what models have read. */
+  readKeptMemory(): Promise<KeptMemory>;
+  /** Bounds what is kept: bytes, 0 for nothing, or null for the default. */
+  setMemoryBudget(bytes: number | null): Promise<KeptMemory>;
+  freeKeptMemory(): Promise<FreedMemory>;
   openLink(url: string): Promise<void>;
   dismissNotice(id: string): Promise<void>;
+  /** Resolves when every subscription that was made so far hears its events. */
+  listening(): Promise<void>;
   onModelsChanged(listener: (change: ModelsChanged) => void): Unsubscribe;
   onNoticesChanged(listener: (notices: Notice[]) => void): Unsubscribe;
   onAboutChanged(listener: (about: About) => void): Unsubscribe;
@@ -119,8 +133,6 @@ type CommandResult<T> = { status: "ok"; data: T } | { status: "error"; error: Ip
 async function settle<T>(command: Promise<CommandResult<T>>): Promise<T> {
   let result: CommandResult<T>;
   try {
-  /** Resolves when every subscription that was made so far hears its events. */
-  listening(): Promise<void>;
     result = await command;
   } catch (reason) {
     throw toAppError(reason);
@@ -135,6 +147,8 @@ function channel(onEvent: (event: ChatEvent) => void): Channel<ChatEvent> {
   return events;
 }
 
+const subscriptions: Promise<Unsubscribe>[] = [];
+
 function subscribe<T>(
   event: { listen(callback: (event: { payload: T }) => void): Promise<Unsubscribe> },
   listener: (payload: T) => void,
@@ -143,12 +157,11 @@ function subscribe<T>(
   const listening = event.listen(({ payload }) => {
     if (!ended) listener(payload);
   });
+  subscriptions.push(listening);
   return () => {
     ended = true;
     void listening.then((unlisten) => unlisten());
   };
-const subscriptions: Promise<Unsubscribe>[] = [];
-
 }
 
 export const tauriIpc: Ipc = {
@@ -157,7 +170,6 @@ export const tauriIpc: Ipc = {
   searchConversations: (words, most) => settle(commands.searchConversations(words, most)),
   openConversation: (conversation, most) => settle(commands.openConversation(conversation, most)),
   newConversation: (isPrivate) => settle(commands.newConversation(isPrivate)),
-  subscriptions.push(listening);
   renameConversation: async (conversation, title) => {
     await settle(commands.renameConversation(conversation, title));
   },
@@ -203,17 +215,15 @@ export const tauriIpc: Ipc = {
   skipPreparation: async () => {
     await settle(commands.skipPreparation());
   },
+  readKeptMemory: () => settle(commands.readKeptMemory()),
+  setMemoryBudget: (bytes) => settle(commands.setMemoryBudget(bytes)),
+  freeKeptMemory: () => settle(commands.freeKeptMemory()),
   openLink: async (url) => {
     await settle(commands.openLink(url));
   },
   dismissNotice: async (id) => {
     await settle(commands.dismissNotice(id));
   },
-  onModelsChanged: (listener) => subscribe(events.modelsChanged, listener),
-  onNoticesChanged: (listener) => subscribe(events.noticesChanged, listener),
-  onAboutChanged: (listener) => subscribe(events.aboutChanged, listener),
-  onConversationsChanged: (listener) => subscribe(events.conversationsChanged, () => listener()),
-};
   listening: async () => {
     try {
       await Promise.all(subscriptions);
@@ -221,3 +231,8 @@ export const tauriIpc: Ipc = {
       throw toAppError(reason);
     }
   },
+  onModelsChanged: (listener) => subscribe(events.modelsChanged, listener),
+  onNoticesChanged: (listener) => subscribe(events.noticesChanged, listener),
+  onAboutChanged: (listener) => subscribe(events.aboutChanged, listener),
+  onConversationsChanged: (listener) => subscribe(events.conversationsChanged, () => listener()),
+};

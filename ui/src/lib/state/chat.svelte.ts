@@ -54,6 +54,8 @@ export class Chat {
   context = $state.raw<Estimate | null>(null);
   /** Seconds of thinking of the replies of this run, by id. */
   readonly thinkingSeconds = new SvelteMap<string, number>();
+  /** Bytes of memory that the resets of this run destroyed, by the id of their lines. */
+  readonly freedBytes = new SvelteMap<string, number>();
   readonly draft: Draft;
 
   #ipc: Ipc;
@@ -101,11 +103,11 @@ export class Chat {
     this.entries.findLastIndex(({ type }) => type === "memoryReset" || type === "contextLine"),
   );
 
-  /** The name of the conversation: its own, or until it has one the first line of the first question. */
-  title = $derived.by(() => {
   /** Ids of the messages above that line that the model still sees, because they are pinned. */
   seenAboveLine = $derived(seenAboveLine(this.entries, this.lastReset));
 
+  /** The name of the conversation: its own, or until it has one the first line of the first question. */
+  title = $derived.by(() => {
     if (this.about?.title) return this.about.title;
     const first = this.entries.find((entry) => entry.type === "question");
     return first?.text.trim().split("\n")[0]?.slice(0, 120) ?? "";
@@ -219,8 +221,6 @@ export class Chat {
     });
   }
 
-  /** Lets the model forget everything above; the messages stay. */
-  async resetMemory(): Promise<void> {
   /** Keeps a message in what the model is given when its turn leaves a full window, or no longer. */
   async pinMessage(message: string, pinned: boolean): Promise<void> {
     const { id } = this;
@@ -234,12 +234,15 @@ export class Chat {
     });
   }
 
+  /** Lets the model forget everything above; the messages stay. */
+  async resetMemory(): Promise<void> {
     if (this.isBusy || this.entries.length === 0) return;
     if (this.entries.at(-1)?.type === "memoryReset") return;
     const { id } = this;
     await this.#attempt(async () => {
-      const entry = await this.#ipc.resetConversation(id);
-      if (this.id === id) this.#put(entry);
+      const { line, freedBytes } = await this.#ipc.resetConversation(id);
+      this.freedBytes.set(line.id, freedBytes);
+      if (this.id === id) this.#put(line);
       await this.#measureAll();
     });
   }
@@ -298,9 +301,6 @@ export class Chat {
     this.earlier = conversation.earlier;
   }
 
-  async #measureAll(): Promise<void> {
-    await Promise.all([this.draft.measure(), this.measureContext()]);
-  }
   /** Takes what stands above the first entry. The others stay the same objects, so that nothing is set anew. */
   #prepend(conversation: Conversation): void {
     const first = this.entries[0]?.id;
@@ -313,6 +313,9 @@ export class Chat {
     this.earlier = conversation.earlier;
   }
 
+  async #measureAll(): Promise<void> {
+    await Promise.all([this.draft.measure(), this.measureContext()]);
+  }
 
   async #sendWaiting(): Promise<void> {
     if (!this.isWaitingForModel || this.#models.isLoading || this.isBusy) return;

@@ -5,7 +5,7 @@ import type {
   ExportFormat,
   Ipc,
 } from "../ipc";
-import { importSentence } from "../sentences";
+import { deletionSentence, importSentence } from "../sentences";
 import { type Chat, MESSAGES_AT_A_TIME } from "./chat.svelte";
 import { Search } from "./search.svelte";
 import type { Toasts } from "./toasts.svelte";
@@ -97,16 +97,18 @@ export class Conversations {
     });
   }
 
-  /** Takes a conversation out of the list, and offers to put it back. */
+  /** Takes a conversation out of the list, and offers to put it back unless it is a private one. */
   async remove(id: string): Promise<void> {
     const wasShown = id === this.#chat.id;
+    const isPrivate = this.list.some((about) => about.id === id && about.private);
     await this.#attempt("The conversation could not be deleted.", async () => {
       await this.#chat.draft.save();
-      const shown = await this.#ipc.deleteConversation(id);
+      const { shown, freedBytes } = await this.#ipc.deleteConversation(id);
       if (shown.id !== this.#chat.id) this.#chat.open(shown);
       await this.changed();
       const run = () => void this.#restore(id, wasShown);
-      this.#toasts.show("The conversation was deleted.", { label: "Undo", run });
+      const undo = isPrivate ? null : { label: "Undo", run };
+      this.#toasts.show(deletionSentence(isPrivate, freedBytes), undo);
     });
   }
 
@@ -177,8 +179,6 @@ export class Conversations {
     }
   }
 
-  async #attempt(failed: string, action: () => Promise<void>): Promise<void> {
-    try {
   /** Reads the next part of the list. */
   async #append(): Promise<void> {
     try {
@@ -192,6 +192,8 @@ export class Conversations {
     }
   }
 
+  async #attempt(failed: string, action: () => Promise<void>): Promise<void> {
+    try {
       await action();
     } catch (reason) {
       this.#toasts.showFailure(failed, reason);

@@ -28,9 +28,11 @@ describe("the list", () => {
     const { conversations } = application;
     expect(conversations.list).toHaveLength(100);
     expect(conversations.hasMore).toBe(true);
+    const reading = vi.spyOn(ipc, "listConversations");
     await conversations.loadMore();
-    expect(conversations.list).toHaveLength(200);
     expect(reading, "only what is new is read").toHaveBeenCalledExactlyOnceWith(100, 100);
+    expect(conversations.list).toHaveLength(200);
+    expect(new Set(ids()).size, "each stands there once").toBe(200);
     await conversations.changed();
     expect(conversations.list).toHaveLength(200);
   });
@@ -65,6 +67,18 @@ describe("the list", () => {
     toasts.current?.action?.run();
     await vi.waitFor(() => expect(chat.id).toBe("earlier-4"));
     expect(ids()).toContain("earlier-4");
+  });
+
+  test("a deleted private conversation is gone, and says so without an Undo", async () => {
+    await open("private");
+    const { conversations, chat, toasts } = application;
+    const { id } = chat;
+    expect(ids()).toContain(id);
+    await conversations.remove(id);
+    expect(ids()).not.toContain(id);
+    expect(toasts.current?.text).toMatch(/^The private conversation is gone for good/u);
+    expect(toasts.current?.action).toBeNull();
+    expect(() => ipc.restoreConversation(id), "nothing is left to put back").toThrow();
   });
 
   test("deleting another conversation leaves the shown one alone", async () => {
