@@ -1,5 +1,6 @@
 import { Key } from "selenium-webdriver";
 import { expect } from "vitest";
+import { conversation, importConversations } from "./conversationFile";
 import { scenario } from "./scenario";
 import type { HearthWindow } from "./window";
 
@@ -42,6 +43,42 @@ scenario("the smallest window shows all of it", async ({ open }) => {
   await window.option("ember");
   await nothingIsCut(window);
   await window.picture("narrow picker");
+  await window.press(Key.ESCAPE);
+  await window.command(",");
+  await window.find("kept-memory");
+  await nothingIsCut(window);
+  await window.picture("narrow settings");
+});
+
+scenario("a conversation beside the list of the others", async ({ data, open }) => {
+  const hour = 3_600_000;
+  const titles = [
+    "Bread without an oven",
+    "Why does a fire crackle?",
+    "Letter to the landlord about the heating",
+    "A name for a grey cat",
+    "Three days in Ghent",
+    "Line by line in Rust",
+    "Which mushrooms grow under birches",
+    "How a hearth is built",
+    "Questions for the piano teacher",
+  ];
+  await importConversations(
+    data,
+    titles.map((title, index) => {
+      return conversation(index + 1, title, 2, Date.now() - (index + 1) ** 2 * 5 * hour);
+    }),
+  );
+  const window = await open();
+  await window.modelBecomes("ember", "ready");
+  await window.ask("Write a table of fruits and their colours.");
+  await window.ask("Show hello world in Rust.");
+  await window.until("it is listed with the others", async () => {
+    return (await window.titles()).length === titles.length + 1;
+  });
+  await nothingIsCut(window);
+  // The README shows this one.
+  await window.picture("readme");
 });
 
 scenario("the window is light or dark as the system is", async ({ data, open }) => {
@@ -58,6 +95,13 @@ scenario("the window is light or dark as the system is", async ({ data, open }) 
   await dark.picture("dark conversation");
   await dark.option("ember");
   await dark.picture("dark picker");
+  await dark.press(Key.ESCAPE);
+  await (await dark.find("pin-message")).sendKeys(Key.ENTER);
+  await dark.find("pin-mark");
+  await dark.picture("dark pinned message");
+  await dark.command(",");
+  await dark.find("kept-memory");
+  await dark.picture("dark settings");
 });
 
 scenario("what runs is told by About Hearth", async ({ data, open }) => {

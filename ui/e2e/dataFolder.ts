@@ -39,8 +39,8 @@ export class DataFolder {
   }
 
   /** Puts a model there that answers everything by this text, and lets it be the one that answers. */
-  async useModelThatWrites(text: string): Promise<void> {
-    await writeRecital(join(this.models, "recital"), text);
+  async useModelThatWrites(text: string, contextLength?: number): Promise<void> {
+    await writeRecital(join(this.models, "recital"), text, contextLength);
     await writeFile(join(this.path, "settings.json"), JSON.stringify({ model: "recital" }));
   }
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
 
 /** Linux alone tells in a file who belongs to whom. */
-const HAS_GROUPS = process.platform === "linux";
+export const HAS_GROUPS = process.platform === "linux";
 const PATIENCE = 10_000;
 
 /**
@@ -21,13 +21,13 @@ export class ProcessGroup {
     return this.leader.exitCode !== null || this.leader.signalCode !== null;
   }
 
-  /** Ends all of them, and waits until none is left. */
-  async end(): Promise<void> {
+  /** Ends all of them, by SIGKILL without a word, and waits until none is left. */
+  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const { pid } = this.leader;
     if (pid === undefined) return;
     const ended = this.hasEnded ? undefined : once(this.leader, "exit");
-    if (!HAS_GROUPS) this.leader.kill();
-    else if ((await living(pid)).length > 0) process.kill(-pid, "SIGTERM");
+    if (!HAS_GROUPS) this.leader.kill(signal);
+    else if ((await living(pid)).length > 0) process.kill(-pid, signal);
     await ended;
     const end = Date.now() + PATIENCE;
     while (HAS_GROUPS && (await living(pid)).length > 0) {

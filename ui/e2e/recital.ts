@@ -10,8 +10,12 @@ const END = "<|end|>";
 /** Rows and columns of a product that every token costs, so that a word takes some milliseconds. */
 const WORK = 3072;
 
-/** Writes a model folder whose replies are this text. */
-export async function writeRecital(folder: string, text: string): Promise<void> {
+/** Writes a model folder whose replies are this text, and which sees so many tokens at most. */
+export async function writeRecital(
+  folder: string,
+  text: string,
+  contextLength = 8192,
+): Promise<void> {
   const bytes = Array.from({ length: 256 }, (_, byte) => letter(byte));
   const words = (text.match(/\s*\S+|\s+$/gu) ?? []).map(letters);
   const vocabulary = [...new Set([START, END, ...bytes, ...words])];
@@ -29,7 +33,7 @@ export async function writeRecital(folder: string, text: string): Promise<void> 
     "config.json": JSON.stringify({
       model_type: "recital",
       vocab_size: vocabulary.length,
-      max_position_embeddings: 8192,
+      max_position_embeddings: contextLength,
       eos_token_id: 1,
     }),
     "generation_config.json": JSON.stringify({ do_sample: false, eos_token_id: 1 }),

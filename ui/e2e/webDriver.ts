@@ -48,6 +48,11 @@ export class WebDriverServer {
     await this.processes.end();
   }
 
+  /** Ends both at once, as a power cut does. */
+  async kill(): Promise<void> {
+    await this.processes.end("SIGKILL");
+  }
+
   private async untilReady(): Promise<void> {
     const end = Date.now() + START_TIMEOUT;
     for (;;) {

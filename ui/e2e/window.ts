@@ -1,7 +1,8 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import {
   Builder,
   By,
@@ -67,7 +68,18 @@ export type Hook =
   | "context"
   | "open-system-prompt"
   | "system-prompt"
-  | "save-system-prompt";
+  | "save-system-prompt"
+  | "regenerate"
+  | "load-earlier"
+  | "pin-message"
+  | "pin-mark"
+  | "settings"
+  | "settings-dialog"
+  | "kept-memory"
+  | "free-memory"
+  | "freed-memory"
+  | "memory-budget"
+  | "save-budget";
 
 export type Options = {
   /** Environment of the window, on top of what isolates it. */
@@ -120,6 +132,12 @@ export class HearthWindow {
     } finally {
       await this.server.stop();
     }
+  }
+
+  /** Ends the window in the middle of whatever it does. */
+  async kill(): Promise<void> {
+    this.open = false;
+    await this.server.kill();
   }
 
   /** The first element with this hook, as soon as it is there. */
@@ -307,6 +325,21 @@ export class HearthWindow {
     });
   }
 
+  /** The text of the dialog that is open. */
+  async dialogText(): Promise<string> {
+    return this.until("a dialog is open", async () =>
+      this.inPage(() => document.querySelector<HTMLElement>("dialog[open]")?.innerText.trim()),
+    );
+  }
+
+  /** Closes the dialog that is open. */
+  async closeDialog(): Promise<void> {
+    await this.press(Key.ESCAPE);
+    await this.until("the dialog is closed", async () =>
+      this.inPage(() => document.querySelector("dialog[open]") === null),
+    );
+  }
+
   /** Runs a function in the page. */
   async inPage<T>(look: () => T): Promise<T> {
     return this.driver.executeScript(look);
@@ -350,6 +383,13 @@ export async function startAgain(data: DataFolder): Promise<number | null> {
   const [exitCode] = (await once(second, "exit")) as [number | null];
   clearTimeout(timeout);
   return exitCode;
+}
+
+/** Runs the program for the terminal on a data folder; fails with what it printed where it fails. */
+export async function inTerminal(data: DataFolder, ...words: string[]): Promise<string> {
+  const env = await isolated(data);
+  const { stdout } = await promisify(execFile)(required("HEARTH_TERMINAL"), words, { env });
+  return stdout;
 }
 
 /** An environment in which the window sees nothing of the user's files and settings. */

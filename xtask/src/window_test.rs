@@ -28,9 +28,9 @@ pub(crate) fn run(workspace: &Workspace, screenshots: bool) -> Result<Outcome> {
     interface::ensure_window_test_packages(workspace)?;
     let folder = workspace.interface().join("e2e");
     interface::script(&folder, "check")?;
-    print::step("Building the window");
+    print::step("Building the window, and the program for the terminal, which imports conversations");
     Program::cargo()
-        .arguments(["build", "--package", "hearth-window", "--locked"])
+        .arguments(["build", "--package", "hearth-window", "--package", "cli", "--locked"])
         .folder(workspace.root())
         .run()?;
 
@@ -39,6 +39,7 @@ pub(crate) fn run(workspace: &Workspace, screenshots: bool) -> Result<Outcome> {
         .arguments(["run", "--silent", "test"])
         .folder(&folder)
         .variable("HEARTH_WINDOW", workspace.program("debug", "hearth-window"))
+        .variable("HEARTH_TERMINAL", workspace.program("debug", "hearth"))
         .variable("HEARTH_WEBDRIVER", driver)
         .variable(runtime::VARIABLE, library);
     if let Some(display) = &display {
