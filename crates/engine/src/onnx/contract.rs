@@ -12,6 +12,10 @@ use ort::value::{Outlet, TensorElementType, ValueType};
 use super::hidden_state::HiddenState;
 use crate::{Error, KvElement, KvLayout, KvTensor, Result};
 
+/// The bytes of one token's keys and values over all layers; the largest models that a desktop runs have 1 MiB.
+const MOST_ROW_BYTES: usize = 64 << 20;
+const LARGEST_VOCABULARY: usize = 1 << 24;
+
 /// The inputs and outputs of a decoder graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contract {
@@ -145,6 +149,7 @@ impl Contract {
         })?;
         let logits = logits(outputs, hints).map_err(refuse)?;
         let hidden_state = hidden_state(outputs);
+        check_sizes(&state, &logits).map_err(refuse)?;
         Ok(Self { input_ids, attention_mask, position_ids, logits_to_keep, state, logits, hidden_state })
     }
 
@@ -167,6 +172,22 @@ impl Contract {
     /// The bytes that one token takes in the KV cache.
     pub fn kv_bytes_per_token(&self) -> usize {
         self.state.iter().map(KvPair::row_bytes).sum()
+    }
+}
+
+/// Refuses sizes that no model has. A graph may leave them to a configuration file, which is trusted no more than
+/// the graph is, and memory is taken for them before the first pass.
+fn check_sizes(state: &[KvPair], logits: &Logits) -> Result<(), String> {
+    if logits.vocabulary_size > LARGEST_VOCABULARY {
+        let found = logits.vocabulary_size;
+        return Err(format!("its logits are said to be {found} numbers wide, more than any vocabulary has"));
+    }
+    let row = state.iter().try_fold(0_usize, |sum, pair| {
+        sum.checked_add(pair.heads.checked_mul(pair.head_size)?.checked_mul(pair.element.bytes())?)
+    });
+    match row {
+        Some(row) if row <= MOST_ROW_BYTES => Ok(()),
+        _ => Err(format!("one token would take more than {} MiB of its KV cache", MOST_ROW_BYTES >> 20)),
     }
 }
 

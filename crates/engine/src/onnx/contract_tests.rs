@@ -184,6 +184,26 @@ fn sizes_written_as_symbols_are_taken_from_the_configuration() {
 }
 
 #[test]
+fn sizes_that_no_model_has_are_refused_whoever_tells_them() {
+    let graph = Graph::default()
+        .input("input_ids", I64, &[-1, -1])
+        .pair("0.key", F32, &[-1, -1, -1, -1])
+        .pair("0.value", F32, &[-1, -1, -1, -1])
+        .output("logits", F32, &[-1, -1, -1]);
+    let hints = ContractHints { head_size: Some(256), kv_heads: Some(64), vocabulary_size: Some(262_144) };
+    graph.read_with(hints).expect("there are such models");
+    for (hints, what) in [
+        (ContractHints { head_size: Some(65_536), kv_heads: Some(4_096), ..hints }, "64 MiB"),
+        (ContractHints { head_size: Some(usize::MAX), ..hints }, "64 MiB"),
+        (ContractHints { vocabulary_size: Some((1 << 24) + 1), ..hints }, "vocabulary"),
+    ] {
+        let error = graph.read_with(hints).expect_err("no model is so large").to_string();
+        assert!(error.contains("folder/model.onnx") && error.contains(what), "{error}");
+    }
+    Graph::bare().pair("0.key", F32, &[-1, 1 << 20, -1, 1 << 20]).refused(&["64 MiB"]);
+}
+
+#[test]
 fn graphs_that_leave_out_logits_are_recognised() {
     let mut graph = Graph::optimum(1);
     graph.outputs[0].1 = tensor_of(F32, &[-1, 1, VOCABULARY]);
