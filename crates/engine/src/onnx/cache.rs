@@ -99,7 +99,8 @@ impl OnnxKvCache {
         total: usize,
     ) -> Result<()> {
         if let Storage::HandOver(past) = storage.storage {
-            past.take(storage.pairs, outputs).map_err(|reason| Error::Run { doing: reason, source: None })?;
+            past.take(storage.pairs, outputs, total)
+                .map_err(|reason| Error::Run { doing: reason, source: None })?;
         }
         *storage.len = total;
         Ok(())

@@ -65,7 +65,8 @@ impl OnnxDecoder {
     /// # Errors
     /// [`Error::Graph`] where the preflight refuses the file or its external data,
     /// [`Error::FileDamaged`] where ONNX Runtime does,
-    /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here.
+    /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here, or gives what it cannot be
+    /// fed again; [`Error::Run`] where it does not run at all.
     pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
         let (session, execution_provider, notice, weight_files) = open_session(runtime, path, options)?;
         let inputs: Vec<Port<'_>> = session.inputs().iter().map(Port::from).collect();
@@ -104,6 +105,9 @@ impl OnnxDecoder {
             notices: notice.into_iter().collect(),
         };
         decoder.choose_backend(options.kv_backend);
+        if decoder.spec.kv_backend == KvBackend::HandOver {
+            decoder.try_hand_over(path)?;
+        }
         let (inputs, backend) = (decoder.contract.input_count(), decoder.spec.kv_backend);
         tracing::info!(graph = %path.display(), inputs, layers = decoder.spec.layers, %backend,
             reason = decoder.spec.kv_backend_reason, provider = %decoder.spec.execution_provider,
@@ -151,6 +155,22 @@ impl OnnxDecoder {
             Forward::Logits(_) => Ok(()),
             _ => Err("the first token found no room".to_owned()),
         }
+    }
+
+    /// Runs one token and two behind it: what cannot be handed over is said now, and not by a failed reply.
+    fn try_hand_over(&mut self, path: &Path) -> Result<()> {
+        let mut cache = self.new_cache()?;
+        for tokens in [&[0][..], &[0, 0]] {
+            match self.forward(tokens, &mut cache, &Cancel::new()) {
+                Ok(_) => {}
+                // Without a cause it is no failure of the runtime: it gave something else than is needed.
+                Err(Error::Run { doing, source: None }) => {
+                    return Err(Error::Unsupported { path: path.to_path_buf(), reason: doing });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Binds what a pass over `tokens` reads, and its logits: to the tensor that is kept for one row where

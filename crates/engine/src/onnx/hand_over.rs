@@ -40,14 +40,28 @@ impl HandOver {
         Ok(())
     }
 
-    /// Takes the presents over as the next past: all of them, or none.
-    pub(super) fn take(&mut self, pairs: &[KvPair], outputs: &mut SessionOutputs<'_>) -> Result<(), String> {
+    /// Takes the presents over as the next past of `total` rows: all of them, or none. One that has not a row
+    /// for each token, such as those of a sliding window, is refused: nobody could cut it where a text differs.
+    pub(super) fn take(
+        &mut self,
+        pairs: &[KvPair],
+        outputs: &mut SessionOutputs<'_>,
+        total: usize,
+    ) -> Result<(), String> {
         let present = pairs
             .iter()
             .map(|pair| {
                 let missing = || format!("taking over `{}`, which the pass did not give", pair.present);
                 let value = outputs.remove(&pair.present).ok_or_else(missing)?;
-                value.downcast::<DynTensorValueType>().map_err(|_| missing())
+                let value = value.downcast::<DynTensorValueType>().map_err(|_| missing())?;
+                let (found, expected) = (&value.shape()[..], tensor::shape(pair, total));
+                if found == expected {
+                    return Ok(value);
+                }
+                Err(format!(
+                    "taking over `{}`, which has the shape {found:?} and not {expected:?}: the graph keeps no row for each token",
+                    pair.present
+                ))
             })
             .collect::<Result<_, _>>()?;
         self.past = present;

@@ -69,7 +69,7 @@ impl SharedBuffer {
         }
         let rows = Self::rows_for(needed, most);
         for (pair, tensor) in pairs.iter().zip(&mut self.tensors) {
-            let old_rows = tensor.shape()[2] as usize;
+            let old_rows = tensor::capacity(tensor);
             if old_rows < rows {
                 let mut grown = tensor::resized(pair, tensor, old_rows, len, rows)?;
                 bind(binding, pair, &mut grown)?;

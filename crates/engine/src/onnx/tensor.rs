@@ -9,14 +9,18 @@ use ort::value::{DynTensor, TensorElementType};
 use super::contract::KvPair;
 use crate::KvElement;
 
+/// The shape of a tensor of `rows` rows.
+pub(super) fn shape(pair: &KvPair, rows: usize) -> [i64; 4] {
+    [1, pair.heads as i64, rows as i64, pair.head_size as i64]
+}
+
 /// A zero-filled tensor of `rows` rows.
 pub(super) fn zeroed(pair: &KvPair, rows: usize) -> ort::Result<DynTensor> {
-    let shape = [1, pair.heads as i64, rows as i64, pair.head_size as i64];
     let element = match pair.element {
         KvElement::F32 => TensorElementType::Float32,
         KvElement::F16 => TensorElementType::Float16,
     };
-    DynTensor::new(&Allocator::default(), element, shape)
+    DynTensor::new(&Allocator::default(), element, shape(pair, rows))
 }
 
 /// A tensor of `rows` rows of which the first `kept` come from `source`, whose rows are `source_rows`.
