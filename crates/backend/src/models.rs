@@ -396,6 +396,7 @@ impl Models {
     async fn load(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
         let Inner { inference, directories, .. } = self.0.as_ref();
         let folder = model.model_folder();
+        let options = LoadOptions { kv_bytes: system::conversation_memory(model.size), ..options };
         let path = directories.machine();
         let is_chosen = self.state().settings.threads.is_some();
         let says_nothing = model.size < thread_count::LEAST_MODEL_BYTES;

@@ -109,6 +109,16 @@ pub(crate) fn free_disk(folder: &Path) -> u64 {
     disk.map_or(0, sysinfo::Disk::available_space)
 }
 
+/// The bytes that the KV rows of one conversation may take beside a model of `model_bytes`: half of what is
+/// left, and never less than what a few thousand tokens need. `None` where the system does not tell.
+pub(crate) fn conversation_memory(model_bytes: u64) -> Option<usize> {
+    const LEAST: u64 = 512 << 20;
+    let memory = Memory::now();
+    // What this process holds is mostly the model in whose place this one comes.
+    let left = memory.available.saturating_add(memory.resident).saturating_sub(model_bytes);
+    (memory.available > 0).then(|| usize::try_from((left / 2).max(LEAST)).unwrap_or(usize::MAX))
+}
+
 /// `VmHWM` of `/proc/self/status` (proc(5)), in bytes. Other systems do not tell by a file.
 fn peak_resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

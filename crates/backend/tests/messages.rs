@@ -96,12 +96,14 @@ fn load_options() -> impl Strategy<Value = LoadOptions> {
     use ExecutionProviderChoice::{Auto, CoreMl, Cpu};
     let backend = option::of(prop_oneof![Just(KvBackend::SharedBuffer), Just(KvBackend::HandOver)]);
     let provider = prop_oneof![Just(Auto), Just(Cpu), Just(CoreMl)];
-    (path(), option::of(size()), provider, option::of(size()), backend).prop_map(
-        |(library, threads, execution_provider, cache_window, kv_backend)| LoadOptions {
+    let rows = (option::of(size()), option::of(size()));
+    (path(), option::of(size()), provider, rows, backend).prop_map(
+        |(library, threads, execution_provider, (cache_window, kv_bytes), kv_backend)| LoadOptions {
             library,
             threads,
             execution_provider,
             cache_window,
+            kv_bytes,
             kv_backend,
         },
     )

@@ -10,7 +10,7 @@ use crate::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, O
 use crate::prepare::{self, Choice};
 use crate::{
     ChatTemplate, Decoder, Engine, Error, Failure, FailureKind, GraphChoice, KvBackend, ModelConfig,
-    ModelSpec, Prepared, Result, SuggestedSampling, TokenId, Tokenizer, WhyOriginal, stop_ids,
+    ModelSpec, PREFILL_CHUNK, Prepared, Result, SuggestedSampling, TokenId, Tokenizer, WhyOriginal, stop_ids,
 };
 
 /// The context of a model whose files do not tell it.
@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub execution_provider: ExecutionProviderChoice,
     /// The most KV rows of a session; `None` takes the model's context.
     pub cache_window: Option<usize>,
+    /// The most bytes of the KV rows of one session; `None` takes as many as the window has.
+    pub kv_bytes: Option<usize>,
     /// `None` takes the shared buffer where the graph can use it.
     pub kv_backend: Option<KvBackend>,
 }
@@ -41,6 +43,7 @@ impl LoadOptions {
             threads: None,
             execution_provider: ExecutionProviderChoice::Auto,
             cache_window: None,
+            kv_bytes: None,
             kv_backend: None,
         }
     }
@@ -117,7 +120,7 @@ impl Engine<OnnxDecoder> {
         let runtime = Runtime::open(&options.library)?;
         let onnx = onnx_options(&config, options);
         let choice = prepare::choose(folder, &graph, &runtime, onnx.threads, onnx.execution_provider);
-        let (decoder, choice) = load(folder, &graph, choice, &runtime, &onnx)?;
+        let (mut decoder, choice) = load(folder, &graph, choice, &runtime, &onnx)?;
         check_vocabulary(folder, &config, &text.tokenizer, decoder.spec().vocabulary_size)?;
         let mut notices = decoder.notices().to_vec();
         if let GraphChoice::Original { why: why @ WhyOriginal::Unusable { .. } } = &choice.choice {
@@ -127,11 +130,14 @@ impl Engine<OnnxDecoder> {
             notices
                 .push("this model has no chat template; a plain one is used, and replies may be odd".into());
         }
+        let window = window(decoder.spec(), options);
+        decoder.limit_rows(window.rows);
+        notices.extend(window.notice);
         let inputs = decoder.contract().input_count();
         let (plain_template, thinking_switch) =
             (text.template.is_plain(), text.template.traits().thinking_switch);
         let weight_files = decoder.weight_files().to_vec();
-        let engine = Self::new(decoder, text, options.cache_window);
+        let engine = Self::new(decoder, text, Some(window.rows));
         let loaded = LoadedModel {
             spec: engine.spec().clone(),
             window: engine.window(),
@@ -190,6 +196,30 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     ModelText::open(folder, &config)?;
     graph::preflight::check(&folder.join(graph), &graph::Limits::default())?;
     Ok(())
+}
+
+/// The rows that a session may have.
+struct Window {
+    rows: usize,
+    /// A sentence for the user where memory keeps them below what was asked for.
+    notice: Option<String>,
+}
+
+/// The window that the options ask for, as far as there is memory for it: a conversation that takes more than
+/// there is would end the whole program.
+fn window(spec: &ModelSpec, options: &LoadOptions) -> Window {
+    let wanted = spec.context_length.min(options.cache_window.unwrap_or(usize::MAX)).max(1);
+    let affordable =
+        options.kv_bytes.map(|bytes| (bytes / spec.kv_bytes_per_token.max(1)).max(PREFILL_CHUNK));
+    match affordable {
+        Some(rows) if rows < wanted => Window {
+            rows,
+            notice: Some(format!(
+                "it reads at most {rows} tokens at once instead of {wanted}, because more would take more memory than there is"
+            )),
+        },
+        _ => Window { rows: wanted, notice: None },
+    }
 }
 
 pub(crate) fn onnx_options(config: &ModelConfig, options: &LoadOptions) -> OnnxOptions {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use engine::onnx::{ExecutionProviderChoice, OnnxDecoder};
 use engine::{
-    Engine, Error, ExecutionProvider, Failure, FailureKind, LoadOptions, LoadedModel, ModelConfig, find_graph,
+    Cancel, Engine, Error, ExecutionProvider, Failure, FailureKind, FinishReason, LoadOptions, LoadedModel,
+    ModelConfig, Request, Sampling, find_graph,
 };
 use graph::{Graph, Limits, Weights};
 use support::onnx::library;
@@ -64,6 +65,32 @@ fn the_built_in_model_opens_and_tells_of_itself() {
     assert!(!loaded.plain_template);
     assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
     assert!(loaded.spec.threads >= 1);
+}
+
+#[test]
+fn memory_that_does_not_take_the_whole_context_bounds_the_window_and_the_cache() {
+    let row = open(&tiny()).expect("it opens").0.spec().kv_bytes_per_token;
+    let options = LoadOptions { threads: Some(1), ..LoadOptions::with_library(library()) };
+    let (mut engine, loaded) =
+        open_with(&tiny(), &LoadOptions { kv_bytes: Some(300 * row), ..options.clone() }).expect("it opens");
+    assert_eq!((loaded.window, engine.window()), (300, 300));
+    assert!(loaded.notices.iter().any(|notice| notice.contains("300") && notice.contains("512")));
+    let request = Request {
+        prompt: vec![5; 290],
+        continued: 0,
+        sampling: Sampling::default(),
+        max_new_tokens: 100,
+        stop: Vec::new(),
+        ignore_end_of_turn: true,
+    };
+    let finish = engine.generate(&request, &Cancel::new(), &mut |_| {}).expect("a full window is no error");
+    assert_eq!(finish.reason, FinishReason::ContextFull);
+    assert_eq!((engine.seen().len(), engine.kv_bytes()), (300, 300 * row), "no row beyond the window");
+    let narrow = LoadOptions { cache_window: Some(100), kv_bytes: Some(300 * row), ..options.clone() };
+    let loaded = open_with(&tiny(), &narrow).expect("it opens").1;
+    assert_eq!((loaded.window, loaded.notices.len()), (100, 0), "nothing was taken away");
+    let loaded = open_with(&tiny(), &LoadOptions { kv_bytes: Some(0), ..options }).expect("it opens").1;
+    assert_eq!(loaded.window, 256, "one pass always fits");
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct OnnxDecoder {
     weight_files: Vec<String>,
     /// What the user should know about how the model was loaded.
     notices: Vec<String>,
+    /// The most rows that a cache is given room for.
+    most_rows: usize,
 }
 
 impl OnnxDecoder {
@@ -103,6 +105,7 @@ impl OnnxDecoder {
             one_row,
             weight_files,
             notices: notice.into_iter().collect(),
+            most_rows: options.context_length,
         };
         decoder.choose_backend(options.kv_backend);
         if decoder.spec.kv_backend == KvBackend::HandOver {
@@ -118,6 +121,12 @@ impl OnnxDecoder {
     /// What the graph asks for and gives.
     pub fn contract(&self) -> &Contract {
         &self.contract
+    }
+
+    /// Gives caches room for at most so many rows from now on: a pass for which they have none finds a full
+    /// context.
+    pub fn limit_rows(&mut self, rows: usize) {
+        self.most_rows = rows.min(self.spec.context_length);
     }
 
     /// The files beside the graph that hold its weights.
@@ -204,10 +213,10 @@ impl OnnxDecoder {
     ) -> Result<Forward<'d>> {
         self.check(tokens)?;
         let total = cache.len() + tokens.len();
-        if total > self.spec.context_length {
+        if total > self.most_rows {
             return Ok(Forward::ContextFull);
         }
-        cache.prepare(total, self.spec.context_length)?;
+        cache.prepare(total, self.most_rows)?;
         let in_place = self.bind(tokens, rows, cache).map_err(|error| running("binding a pass", error))?;
         let run_options = self.options_of(tokens.len());
         let interrupt = Arc::clone(&run_options);
@@ -273,7 +282,7 @@ impl Decoder for OnnxDecoder {
     fn new_cache(&self) -> Result<OnnxKvCache> {
         let binding =
             self.session.create_binding().map_err(|error| running("binding the KV cache", error))?;
-        let first = SharedBuffer::first_rows(self.spec.context_length);
+        let first = SharedBuffer::first_rows(self.most_rows);
         OnnxKvCache::new(&self.contract, binding, self.spec.kv_backend, first)
     }
 
@@ -286,7 +295,7 @@ impl Decoder for OnnxDecoder {
         rows: usize,
         blocks: &mut dyn Iterator<Item = KvBlock>,
     ) -> Result<Import<OnnxKvCache>> {
-        let most = self.spec.context_length;
+        let most = self.most_rows;
         if rows > most {
             return Ok(Import::Refused(KvRefusal::NoRoom { rows: most }));
         }
