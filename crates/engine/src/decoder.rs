@@ -70,10 +70,14 @@ pub trait Decoder {
         cancel: &Cancel,
     ) -> Result<Forward<'d>>;
 
-    /// What drafted tokens cost, measured at the first call. `None` where one pass cannot give the logits of
-    /// several tokens, or gives others than passes of one token do, so that replies would differ, and where
-    /// the cache cannot be cut at every row.
-    fn draft_cost(&mut self, cancel: &Cancel) -> Result<Option<DraftCost>>;
+    /// What drafted tokens cost behind the rows of `cache`, measured there where nothing is known of such a depth;
+    /// the cache is as before then. `None` where one pass cannot give the logits of several tokens, or gives
+    /// others than passes of one token do, so that replies would differ, where the cache cannot be cut at every
+    /// row, and where it has no room for the measurement or that was cancelled.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; the cache must be thrown away.
+    fn draft_cost(&mut self, cache: &mut Self::Cache, cancel: &Cancel) -> Result<Option<DraftCost>>;
 }
 
 /// What it costs to have the model check drafted tokens.

@@ -384,7 +384,7 @@ impl<'r> Reply<'r> {
     fn draft<D: Decoder>(
         &mut self,
         engine: &mut Engine<D>,
-        session: &Session<D>,
+        session: &mut Session<D>,
         token: TokenId,
         cancel: &Cancel,
     ) -> Result<Vec<TokenId>> {
@@ -399,18 +399,20 @@ impl<'r> Reply<'r> {
         if found.is_empty() {
             return Ok(Vec::new());
         }
+        let mut found = found.to_vec();
         let speculation = match &mut self.speculation {
             Some(speculation) => speculation,
             // Nothing is measured before there is a use for it.
-            unknown => unknown.insert(engine.decoder.draft_cost(cancel)?.map(Speculation::new)),
+            unknown => unknown.insert(session.draft_cost(&mut engine.decoder, cancel)?.map(Speculation::new)),
         };
         let length = speculation.as_mut().map_or(0, |speculation| speculation.length(found.len()));
-        Ok(found[..length].to_vec())
+        found.truncate(length);
+        Ok(found)
     }
 
     /// One pass over the token chosen last and the draft behind it. Chooses tokens from row after row until
     /// one is not that of the draft; whatever the draft, they are those that passes of single tokens would
-    /// have led to. Returns whether there was room for the pass.
+    /// have led to, as far as the measurement of drafts can tell. Returns whether there was room for the pass.
     fn check_draft<D: Decoder>(
         &mut self,
         engine: &mut Engine<D>,

@@ -220,7 +220,7 @@ impl Decoder for ScriptedDecoder {
         self.pass(tokens, tokens.len(), cache, cancel)
     }
 
-    fn draft_cost(&mut self, _: &Cancel) -> Result<Option<DraftCost>> {
+    fn draft_cost(&mut self, _: &mut ScriptedCache, _: &Cancel) -> Result<Option<DraftCost>> {
         Ok(self.draft_cost)
     }
 }

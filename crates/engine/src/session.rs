@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Cancel, Decoder, Forward, Import, KvBlock, KvCache, Result, TokenId};
+use crate::{Cancel, Decoder, DraftCost, Forward, Import, KvBlock, KvCache, Result, TokenId};
 
 /// The tokens seen and their KV cache, which always have the same length.
 pub struct Session<D: Decoder> {
@@ -108,6 +108,11 @@ impl<D: Decoder> Session<D> {
     ) -> Result<Forward<'d>> {
         let outcome = decoder.forward_rows(tokens, &mut self.cache, cancel)?;
         Ok(Self::note(&mut self.seen, &self.cache, tokens, outcome))
+    }
+
+    /// What drafted tokens cost behind what was seen, as [`Decoder::draft_cost`] tells.
+    pub fn draft_cost(&mut self, decoder: &mut D, cancel: &Cancel) -> Result<Option<DraftCost>> {
+        decoder.draft_cost(&mut self.cache, cancel)
     }
 
     fn note<'d>(

@@ -2,7 +2,8 @@
 //!
 //! A pass over several tokens costs less than as many passes over one, so a draft that the model would have
 //! written itself saves time. The model decides all the same: each row of logits gives the token that a
-//! pass of its own would have given, and the first one that differs from the draft ends it.
+//! pass of its own would have given, up to a rounding that was measured, and the first one that differs from the
+//! draft ends it.
 //!
 //! Source: Saxena, "Prompt Lookup Decoding", 2023.
 

@@ -12,7 +12,7 @@ use ort::value::{DynValue, Tensor};
 
 use super::cache::OnnxKvCache;
 use super::contract::{Contract, ContractHints, Logits, Port};
-use super::drafts::{self, Drafts};
+use super::drafts::{self, Drafts, Measured};
 use super::provider::{self, ExecutionProviderChoice};
 use super::runtime::Runtime;
 use super::shared_buffer::SharedBuffer;
@@ -52,7 +52,7 @@ pub struct OnnxDecoder {
     logits: Vec<f32>,
     drafts: Drafts,
     /// What drafts cost, once it was measured.
-    draft_cost: Option<Option<DraftCost>>,
+    measured: Option<Measured>,
     /// The files beside the graph that hold its weights.
     weight_files: Vec<String>,
     /// What the user should know about how the model was loaded.
@@ -95,7 +95,7 @@ impl OnnxDecoder {
             },
             logits: Vec::new(),
             drafts: options.drafts,
-            draft_cost: None,
+            measured: None,
             session,
             kv_layout: contract.kv_layout(),
             contract,
@@ -346,23 +346,23 @@ impl Decoder for OnnxDecoder {
         self.pass(tokens, tokens.len(), cache, cancel)
     }
 
-    fn draft_cost(&mut self, cancel: &Cancel) -> Result<Option<DraftCost>> {
-        if let Some(known) = self.draft_cost {
-            return Ok(known);
+    fn draft_cost(&mut self, cache: &mut OnnxKvCache, cancel: &Cancel) -> Result<Option<DraftCost>> {
+        let rows = cache.len();
+        if let Some(known) = self.measured.filter(|measured| measured.holds_at(rows)) {
+            return Ok(known.cost);
         }
-        if self.drafts == Drafts::Never || self.contract.logits.last_only {
+        let never = self.drafts == Drafts::Never || self.contract.logits.last_only;
+        if never || !drafts::has_room(rows, self.most_rows) {
             return Ok(None);
         }
-        let mut cost = drafts::measure(self, cancel)?;
-        if cancel.is_cancelled() {
-            return Ok(None);
-        }
-        tracing::debug!(per_token = cost.map(|cost| cost.per_token), "measured the cost of drafts");
+        let Some(mut measured) = drafts::measure(self, cache, cancel)? else { return Ok(None) };
+        let per_token = measured.cost.map(|cost| cost.per_token);
+        tracing::debug!(per_token, rows, "measured the cost of drafts");
         if self.drafts == Drafts::Always {
-            cost = cost.map(|_| DraftCost { per_token: 0.0 });
+            measured.cost = measured.cost.map(|_| DraftCost { per_token: 0.0 });
         }
-        self.draft_cost = Some(cost);
-        Ok(cost)
+        self.measured = Some(measured);
+        Ok(measured.cost)
     }
 }
 
