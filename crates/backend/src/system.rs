@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sysinfo::{DiskRefreshKind, Disks, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Decoding is bound by memory bandwidth, which more threads than these no longer raise.
 const MOST_THREADS: usize = 8;
@@ -94,19 +94,6 @@ pub fn cpu_time() -> Duration {
 /// The memory that warm KV caches may take: a quarter of what is free, at most 4 GiB.
 pub(crate) fn kv_memory() -> u64 {
     (Memory::now().available / 4).min(4 << 30)
-}
-
-/// The bytes that are free on the disk of `folder`; 0 where the system does not tell.
-pub(crate) fn free_disk(folder: &Path) -> u64 {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
-    let Ok(disks) = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())
-    else {
-        return 0;
-    };
-    let of_folder = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
-    // The innermost one is the disk that the folder lies on.
-    let disk = of_folder.max_by_key(|disk| disk.mount_point().components().count());
-    disk.map_or(0, sysinfo::Disk::available_space)
 }
 
 /// The bytes that the KV rows of one conversation may take beside a model of `model_bytes`: half of what is

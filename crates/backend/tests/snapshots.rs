@@ -3,8 +3,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use backend::snapshots::{Doubt, Fingerprint, Saved, Snapshots};
+use backend::snapshots::{Disk, Doubt, Fingerprint, Saved, Snapshots};
 use backend::{Error, ReuseLimit};
 use engine::{KV_BLOCK, KvBlock, KvElement, KvLayout, KvTensor, TokenId};
 use proptest::prelude::*;
@@ -284,6 +286,37 @@ fn the_budget_holds_and_the_conversation_used_longest_ago_goes_from_its_end() {
 }
 
 #[test]
+fn what_was_freed_in_the_middle_of_saving_is_not_saved_behind_a_hole() {
+    let folder = Folder::new();
+    let mut snapshots = folder.open();
+    let tokens = text(1, 2);
+    let chain = snapshots.chain(&model(1), &tokens);
+    assert_eq!(snapshots.save("a", &chain, 0, &block(&tokens, 0)).expect("written"), Saved::Written);
+    snapshots.free_all();
+    assert_eq!(snapshots.save("a", &chain, 1, &block(&tokens, 1)).expect("no error"), Saved::Unwanted);
+    let tail = snapshots.save_tail("a", &model(1), &chain, &rest(&tokens)).expect("no error");
+    assert_eq!(tail, Saved::Unwanted);
+    assert_eq!(folder.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_the_newest_the_first_to_go() {
+    let folder = Folder::new();
+    save(&mut folder.open(), "a", &model(1), &text(1, 1));
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000_000);
+    for file in folder.files() {
+        let file = std::fs::File::options().append(true).open(file).expect("opened");
+        file.set_modified(later).expect("set");
+    }
+    let size = folder.files()[0].metadata().expect("a file").len();
+    let mut snapshots = folder.open_with(2 * size);
+    save(&mut snapshots, "b", &model(1), &text(2, 1));
+    save(&mut snapshots, "c", &model(1), &text(3, 1));
+    let blocks = [1, 2, 3].map(|kind| snapshots.find(&model(1), &text(kind, 1)).blocks());
+    assert_eq!(blocks, [0, 1, 1]);
+}
+
+#[test]
 fn a_conversation_longer_than_the_budget_keeps_its_beginning() {
     let folder = Folder::new();
     let size = {
@@ -439,6 +472,8 @@ fn a_lost_key_voids_the_blocks_and_damages_nothing() {
         std::fs::write(folder.path().join("key"), damage).expect("written");
         let mut snapshots = folder.open();
         assert_eq!(snapshots.find(&model(1), &tokens).blocks(), 0);
+        assert_eq!(snapshots.usage().blocks, 0, "nobody could forget the old ones");
+        assert_eq!(folder.files(), Vec::<PathBuf>::new());
         assert_eq!(save(&mut snapshots, "a", &model(1), &tokens), [Saved::Written; 2]);
         assert_eq!(load(&mut snapshots, &model(1), &tokens).0.len(), 2);
     }
@@ -464,6 +499,85 @@ fn what_nobody_owns_or_finished_is_destroyed_at_the_next_start() {
     assert!(!unfinished.exists());
     assert_eq!(snapshots.usage().blocks, 2, "the block whose list was damaged has no owner");
     assert_eq!(load(&mut snapshots, &model(1), &tokens).0.len(), 2);
+}
+
+#[test]
+fn what_owners_have_who_are_not_named_is_destroyed() {
+    for restarts in [false, true] {
+        let folder = Folder::new();
+        let mut snapshots = folder.open();
+        let first = text(1, 3);
+        let branch = [&first[..2 * KV_BLOCK], &text(2, 2)].concat();
+        save(&mut snapshots, "a", &model(1), &first);
+        save(&mut snapshots, "b", &model(1), &branch);
+        save(&mut snapshots, "c", &model(1), &text(3, 1));
+        if restarts {
+            drop(snapshots);
+            snapshots = folder.open();
+        }
+        let size = folder.files()[0].metadata().expect("a file").len();
+        assert_eq!(snapshots.forget_all_except(&["b".into(), "unknown".into()]), 2 * size);
+        assert_eq!(load(&mut snapshots, &model(1), &branch).0.len(), 4, "what is shared stays");
+        assert_eq!(all_files(&folder.path().join("owners")).len(), 1);
+        assert_eq!(snapshots.forget_all_except(&[]), 4 * size);
+        assert_eq!(folder.files(), Vec::<PathBuf>::new());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_lies_behind_a_link_stays_and_is_none_of_the_blocks() {
+    let folder = Folder::new();
+    let tokens = text(1, 2);
+    save(&mut folder.open(), "a", &model(1), &tokens);
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let (linked, moved) = (folder.path().join(model(1).to_string()), elsewhere.path().join("moved"));
+    std::fs::rename(&linked, &moved).expect("moved");
+    std::fs::write(moved.join("letter.txt"), b"dear").expect("written");
+    std::os::unix::fs::symlink(&moved, &linked).expect("linked");
+    let mut snapshots = folder.open();
+    assert_eq!(snapshots.usage().blocks, 0);
+    assert_eq!(all_files(&moved).len(), 3, "two blocks and the letter");
+    assert_eq!(save(&mut snapshots, "a", &model(1), &tokens), [Saved::Written; 2]);
+    assert_eq!(all_files(&moved).len(), 3, "nothing is written behind it either");
+    assert_eq!(folder.files().len(), 2);
+}
+
+#[test]
+fn the_default_budget_is_a_share_of_the_free_disk_and_never_nothing() {
+    let budget = |disk: Disk| {
+        let folder = Folder::new();
+        Snapshots::open_on(disk, &folder.path(), None).expect("it opens").usage().budget_bytes
+    };
+    assert!(budget(Disk::default()) > 0);
+    assert_eq!(budget(Disk::with_free(|_| Ok(20_000_000))), 1_000_000);
+    let most = budget(Disk::with_free(|_| Ok(u64::MAX)));
+    assert!((2_000_000_000..3_000_000_000).contains(&most), "{most}");
+    assert_eq!(budget(Disk::with_free(|_| Err(std::io::ErrorKind::Unsupported.into()))), most);
+}
+
+#[test]
+fn the_last_of_the_disk_is_left_to_the_conversations() {
+    let folder = Folder::new();
+    let free = Arc::new(AtomicU64::new(40 << 30));
+    let tells = Arc::clone(&free);
+    let disk = Disk::with_free(move |_| Ok(tells.load(Ordering::Relaxed)));
+    let mut snapshots = Snapshots::open_on(disk, &folder.path(), None).expect("it opens");
+    let (first, second) = (text(1, 2), text(2, 1));
+    save(&mut snapshots, "a", &model(1), &first);
+    free.store(100 << 20, Ordering::Relaxed);
+    assert_eq!(save(&mut snapshots, "b", &model(1), &second), [Saved::NoRoom]);
+    let chain = snapshots.chain(&model(1), &second);
+    let tail = snapshots.save_tail("b", &model(1), &chain, &rest(&second)).expect("no error");
+    assert_eq!(tail, Saved::NoRoom);
+    assert_eq!(
+        save(&mut snapshots, "b", &model(1), &first),
+        [Saved::Shared; 2],
+        "what is there takes nothing"
+    );
+    assert_eq!(load(&mut snapshots, &model(1), &first).0.len(), 2, "and nothing was evicted for it");
+    free.store(40 << 30, Ordering::Relaxed);
+    assert_eq!(save(&mut snapshots, "b", &model(1), &second), [Saved::Written]);
 }
 
 #[test]
@@ -535,7 +649,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Save { owner, kind, blocks } => {
-                    save(&mut snapshots, &owner.to_string(), &model(1), &text(kind, blocks));
+                    let (owner, tokens) = (owner.to_string(), text(kind, blocks));
+                    let saved = save(&mut snapshots, &owner, &model(1), &tokens);
+                    if !saved.contains(&Saved::NoRoom) {
+                        let chain = snapshots.chain(&model(1), &tokens);
+                        snapshots.save_tail(&owner, &model(1), &chain, &rest(&tokens)).expect("no error");
+                    }
                 }
                 Step::Branch { owner, kind, kept, other } => {
                     let tokens = [&text(kind, 3)[..kept * KV_BLOCK], &text(other, 1)].concat();
@@ -564,6 +683,12 @@ proptest! {
                 prop_assert_eq!(doubt, None);
                 for (number, found) in blocks.iter().enumerate() {
                     prop_assert_eq!(found, &block(&tokens, number));
+                }
+                let found = snapshots.find(&model(1), &tokens).blocks();
+                for owner in 0..3 {
+                    if let Some(tail) = load_tail(&mut snapshots, &owner.to_string(), &tokens) {
+                        prop_assert_eq!(tail, Ok(rest(&text(kind, found))));
+                    }
                 }
             }
         }

@@ -55,12 +55,18 @@ pub(super) struct Index {
 
 impl Index {
     /// Looks through `folder`. Files that are no blocks, and blocks that `is_owned` does not know, are
-    /// remains of something that ended in the middle, and are destroyed.
+    /// remains of something that ended in the middle, and are destroyed. So are links, but nothing behind them.
     pub(super) fn open(folder: &Path, is_owned: impl Fn(&BlockName) -> bool) -> std::io::Result<Self> {
         let mut index = Self::default();
         for entry in std::fs::read_dir(folder)?.flatten() {
             let path = entry.path();
             let Some(model) = entry.file_name().to_str().and_then(Fingerprint::parse) else { continue };
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_symlink() {
+                // What lies behind a link is not this folder's to destroy, and not to be written to either.
+                std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).ok();
+                continue;
+            }
             for file in std::fs::read_dir(&path).into_iter().flatten().flatten() {
                 let path = file.path();
                 let Ok(metadata) = file.metadata() else { continue };
@@ -105,6 +111,11 @@ impl Index {
 
     pub(super) fn bytes_of(&self, name: &BlockName) -> u64 {
         self.entries.get(name).map_or(0, |entry| entry.bytes)
+    }
+
+    /// When the block used last was used.
+    pub(super) fn newest(&self) -> Option<SystemTime> {
+        self.entries.values().map(|entry| entry.used).max()
     }
 
     pub(super) fn names(&self) -> Vec<BlockName> {

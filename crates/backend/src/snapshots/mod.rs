@@ -3,12 +3,13 @@
 //! One file a block, named after the chain of tokens that leads to its end, so that branches and
 //! conversations with the same beginning share files. `block_file` is the format and every check,
 //! `fingerprint` what a model must have in common with the one that computed a block, `index` which files
-//! there are and which goes first, `owners` who would miss them.
+//! there are and which goes first, `owners` who would miss them, `disk` how much they may take.
 //!
 //! A snapshot is only a cache: it is used where the model, the layout and every token are the same and the
 //! file is what was written, byte for byte. In any doubt the prompt is read.
 
 mod block_file;
+mod disk;
 mod fingerprint;
 mod index;
 mod owners;
@@ -17,28 +18,32 @@ use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use engine::{KV_BLOCK, KvBlock, KvLayout, ReuseLimit, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::system;
 
 pub use block_file::Doubt;
 use block_file::{Content, Digest, Key};
+pub use disk::Disk;
 pub use fingerprint::Fingerprint;
 use index::{BlockName, Index};
 use owners::Owners;
 
-/// The most that blocks take where nobody says otherwise: this many bytes, or this share of the free disk.
-const MOST_BYTES: u64 = 2_000_000_000;
-const SHARE_OF_FREE_DISK: u64 = 20;
+/// The most evicted blocks that are remembered.
+const MOST_REMEMBERED: usize = 4096;
+/// The least time between two uses.
+const TICK: Duration = Duration::from_millis(1);
+/// The folder of the lists of owners.
+const OWNERS: &str = "owners";
 
 /// The KV blocks in one folder. One program at a time has it.
 pub struct Snapshots {
     folder: PathBuf,
     key: Key,
+    disk: Disk,
     budget: u64,
     /// The budget that was asked for; `None` for the default.
     asked: Option<u64>,
@@ -46,6 +51,8 @@ pub struct Snapshots {
     owners: Owners,
     /// Blocks that gave way to others, to tell why a prompt is read again.
     evicted: HashSet<BlockName>,
+    /// How often everything was freed: what was to be saved before that is not.
+    freed: u64,
     /// Who was forgotten and has asked for nothing since: what is still to be saved for them is not.
     forgotten: HashSet<String>,
     /// Kept open, because the lock goes with it.
@@ -78,6 +85,8 @@ pub struct Chain {
     blocks: Vec<BlockName>,
     /// When the chain was used: one time for all of its blocks.
     used: SystemTime,
+    /// How often everything had been freed then.
+    freed: u64,
 }
 
 impl Chain {
@@ -100,9 +109,7 @@ impl Tail {
     pub fn rows(&self) -> usize {
         self.rows
     }
-}
 
-impl Tail {
     /// What its file is of, but for its tokens.
     fn content<'a>(&'a self, layout: &'a KvLayout) -> Content<'a> {
         let start = self.name.number * KV_BLOCK;
@@ -123,9 +130,9 @@ pub enum Saved {
     Written,
     /// It is there already.
     Shared,
-    /// The budget has no room for it beside the blocks before it.
+    /// The budget has no room for it beside the blocks before it, or the disk has too little.
     NoRoom,
-    /// Its owner was forgotten meanwhile.
+    /// Its owner was forgotten meanwhile, or everything was freed.
     Unwanted,
 }
 
@@ -147,21 +154,33 @@ impl Snapshots {
     /// # Errors
     /// [`Error::DataFolder`] where the folder cannot be used, or another program uses it.
     pub fn open(folder: &Path, budget: Option<u64>) -> Result<Self> {
+        Self::open_on(Disk::default(), folder, budget)
+    }
+
+    /// The same on a disk of which something else than the system tells.
+    ///
+    /// # Errors
+    /// As [`Snapshots::open`].
+    pub fn open_on(disk: Disk, folder: &Path, budget: Option<u64>) -> Result<Self> {
         let failed = |error| cannot_use(folder, &error);
         make_private_folder(folder).map_err(failed)?;
         let lock = lock(folder)?;
         let key = key(folder).map_err(failed)?;
-        let mut owners = Owners::open(&folder.join("owners"), &key).map_err(failed)?;
+        let mut owners = Owners::open(&folder.join(OWNERS), &key).map_err(failed)?;
         let index = Index::open(folder, |name| owners.has_owner(name)).map_err(failed)?;
         owners.retain(|name| index.contains(name));
+        let asked = budget;
+        let budget = budget.unwrap_or_else(|| disk.default_budget(folder, index.bytes()));
         let mut snapshots = Self {
             folder: folder.to_path_buf(),
             key,
-            budget: budget.unwrap_or_else(|| default_budget(folder, &index)),
-            asked: budget,
+            disk,
+            budget,
+            asked,
             index,
             owners,
             evicted: HashSet::new(),
+            freed: 0,
             forgotten: HashSet::new(),
             _lock: lock,
         };
@@ -176,7 +195,10 @@ impl Snapshots {
             parent = block_file::chain(&self.key, &parent, tokens);
             BlockName { model: *model, number, chain: parent }
         });
-        Chain { blocks: names.collect(), used: SystemTime::now() }
+        // A clock that was set back must not make what is used now the first to go.
+        let used =
+            self.index.newest().map_or_else(SystemTime::now, |newest| SystemTime::now().max(newest + TICK));
+        Chain { blocks: names.collect(), used, freed: self.freed }
     }
 
     /// The longest run of blocks for the beginning of `prompt`. Its last token is left out: logits exist only
@@ -271,7 +293,7 @@ impl Snapshots {
         chain: &Chain,
         block: &KvBlock,
     ) -> Result<Saved> {
-        if self.forgotten.contains(owner) || block.tokens.len() >= KV_BLOCK {
+        if self.is_unwanted(owner, chain) || block.tokens.len() >= KV_BLOCK {
             return Ok(Saved::Unwanted);
         }
         let parent = chain.blocks.last().map(|name| name.chain).unwrap_or_default();
@@ -307,7 +329,7 @@ impl Snapshots {
     /// # Errors
     /// [`Error::DataFolder`], as where the disk is full.
     pub fn save(&mut self, owner: &str, chain: &Chain, number: usize, block: &KvBlock) -> Result<Saved> {
-        if self.forgotten.contains(owner) {
+        if self.is_unwanted(owner, chain) {
             return Ok(Saved::Unwanted);
         }
         if self.share(owner, chain, number)? {
@@ -333,6 +355,11 @@ impl Snapshots {
         Ok(saved)
     }
 
+    /// Whether a chain was destroyed while it was being saved: the rest of it would stand behind a hole.
+    fn is_unwanted(&self, owner: &str, chain: &Chain) -> bool {
+        self.forgotten.contains(owner) || chain.freed != self.freed
+    }
+
     /// Writes a block of a chain, if there is room for it.
     fn put(
         &mut self,
@@ -343,7 +370,7 @@ impl Snapshots {
         data: &[u8],
     ) -> Result<Saved> {
         let size = block_file::size(content);
-        if !self.make_room(size, &chain.blocks) {
+        if !self.disk.has_room(&self.folder, size) || !self.make_room(size, &chain.blocks) {
             return Ok(Saved::NoRoom);
         }
         let written = self.write(owner, name, content, data);
@@ -380,10 +407,17 @@ impl Snapshots {
         orphans.iter().map(|name| self.destroy(name)).sum()
     }
 
+    /// Destroys the blocks that none of `owners` owns. Returns their bytes.
+    pub fn forget_all_except(&mut self, owners: &[String]) -> u64 {
+        let orphans = self.owners.retain_owners(owners);
+        orphans.iter().map(|name| self.destroy(name)).sum()
+    }
+
     /// Destroys every block. Returns their bytes.
     pub fn free_all(&mut self) -> u64 {
         self.owners.clear();
         self.evicted.clear();
+        self.freed += 1;
         let names = self.index.names();
         names.iter().map(|name| self.destroy(name)).sum()
     }
@@ -405,7 +439,7 @@ impl Snapshots {
             return;
         }
         self.asked = budget;
-        self.budget = budget.unwrap_or_else(|| default_budget(&self.folder, &self.index));
+        self.budget = budget.unwrap_or_else(|| self.disk.default_budget(&self.folder, self.index.bytes()));
         self.make_room(0, &[]);
     }
 
@@ -419,6 +453,10 @@ impl Snapshots {
         let surplus = self.index.bytes().saturating_add(bytes).saturating_sub(self.budget);
         for name in self.index.oldest(surplus, &spared) {
             self.destroy(&name);
+            self.owners.drop_block(&name);
+            if self.evicted.len() >= MOST_REMEMBERED {
+                self.evicted.clear();
+            }
             self.evicted.insert(name);
         }
         true
@@ -435,11 +473,6 @@ impl Snapshots {
             _ => self.index.remove(name),
         }
     }
-}
-
-/// What blocks may take where nobody says otherwise. What they take already is not lost to them.
-fn default_budget(folder: &Path, index: &Index) -> u64 {
-    MOST_BYTES.min((system::free_disk(folder) + index.bytes()) / SHARE_OF_FREE_DISK)
 }
 
 fn cannot_use(folder: &Path, error: &std::io::Error) -> Error {
@@ -475,7 +508,7 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// The key of this folder's digests: a file that was written elsewhere is none of its blocks. Where it is
-/// missing or damaged a new one is made, and the old blocks are void.
+/// missing or damaged a new one is made, and the old blocks are void: nobody owns them any longer.
 fn key(folder: &Path) -> std::io::Result<Key> {
     let path = folder.join("key");
     let mut kept = Vec::new();
@@ -485,9 +518,16 @@ fn key(folder: &Path) -> std::io::Result<Key> {
     if let Ok(key) = Key::try_from(kept.as_slice()) {
         return Ok(key);
     }
+    // Before the new key is there: nobody could say under it whose these lists are.
+    match std::fs::remove_dir_all(folder.join(OWNERS)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let key: Key = rand::random();
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&key)?;
+    // It is written once, and without it every block is lost.
+    file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(key)
 }

@@ -87,11 +87,31 @@ impl Owners {
         }
     }
 
+    /// Notes that a block is gone, whoever owned it. As with [`Owners::release`] the lines stay.
+    pub(super) fn drop_block(&mut self, name: &BlockName) {
+        if self.counts.remove(name).is_some() {
+            for blocks in self.lists.values_mut() {
+                blocks.remove(name);
+            }
+        }
+    }
+
     /// Takes an owner away; returns the blocks that nobody owns any longer.
     pub(super) fn remove(&mut self, owner: &str) -> Vec<BlockName> {
         let list = self.list(owner);
-        self.remove_file(&list);
-        let mut blocks = self.lists.remove(&list).unwrap_or_default();
+        self.remove_list(&list)
+    }
+
+    /// Takes every owner but these away; returns the blocks that nobody owns any longer.
+    pub(super) fn retain_owners(&mut self, owners: &[String]) -> Vec<BlockName> {
+        let kept: HashSet<String> = owners.iter().map(|owner| self.list(owner)).collect();
+        let gone: Vec<String> = self.lists.keys().filter(|list| !kept.contains(*list)).cloned().collect();
+        gone.iter().flat_map(|list| self.remove_list(list)).collect()
+    }
+
+    fn remove_list(&mut self, list: &str) -> Vec<BlockName> {
+        self.remove_file(list);
+        let mut blocks = self.lists.remove(list).unwrap_or_default();
         blocks.retain(|name| {
             let count = self.counts.get_mut(name).map_or(0, |count| {
                 *count -= 1;
