@@ -144,7 +144,7 @@ fn show(app: &AppHandle) {
 fn load_the_model(backend: Backend) {
     tauri::async_runtime::spawn(async move {
         // What went wrong is the state of the model, which the window shows.
-        backend.models().ready().await.ok();
+        backend.begin().await.ok();
     });
 }
 

@@ -208,6 +208,11 @@ impl Inference {
         self.destroy(Job::ForgetSnapshots(owner.to_owned())).await
     }
 
+    /// Destroys the KV snapshots that none of `owners` uses; returns their bytes.
+    pub async fn forget_snapshots_except(&self, owners: Vec<String>) -> Result<u64> {
+        self.destroy(Job::ForgetSnapshotsExcept(owners)).await
+    }
+
     async fn destroy(&self, job: Job) -> Result<u64> {
         match self.run(job).outcome().await? {
             Outcome::SnapshotsDestroyed { bytes } => Ok(bytes),
@@ -451,6 +456,9 @@ fn at_once(job: &Job, storage: &SharedStorage) -> Option<Outcome> {
         Job::InspectSnapshots => Outcome::SnapshotsInspected(storage().usage()),
         Job::FreeSnapshots => Outcome::SnapshotsDestroyed { bytes: storage().free_all() },
         Job::ForgetSnapshots(owner) => Outcome::SnapshotsDestroyed { bytes: storage().forget(owner) },
+        Job::ForgetSnapshotsExcept(owners) => {
+            Outcome::SnapshotsDestroyed { bytes: storage().forget_all_except(owners) }
+        }
         _ => return None,
     })
 }

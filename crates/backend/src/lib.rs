@@ -280,6 +280,37 @@ impl Backend {
         &self.directories
     }
 
+    /// Begins what a window begins with: the model that answers is loaded, so that it is ready when the first
+    /// message is written. What KV snapshots keep of conversations that are gone, as after a power cut in the
+    /// middle of a deletion, is destroyed.
+    ///
+    /// # Errors
+    /// As [`Models::ready`].
+    pub async fn begin(&self) -> Result<ReadyModel> {
+        // First, so that a deletion finds the folder open while the model is prepared, which takes minutes.
+        self.models.keep_kv().await;
+        self.changes.send(Change::Notices).ok();
+        let (ready, ()) = tokio::join!(self.models.ready(), self.forget_gone_conversations());
+        ready
+    }
+
+    async fn forget_gone_conversations(&self) {
+        let history = self.history.clone();
+        // Opening the history may take a while, and the model need not wait for it.
+        let kept = tokio::task::spawn_blocking(move || history.kept_ids()).await;
+        let forgotten = match kept {
+            Ok(Ok(Some(kept))) => {
+                let kept = kept.iter().map(Uuid::to_string).collect();
+                self.inference.forget_snapshots_except(kept).await.map(drop)
+            }
+            Ok(Ok(None)) | Err(_) => Ok(()),
+            Ok(Err(error)) => Err(error),
+        };
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, "KV snapshots of conversations that are gone may be left");
+        }
+    }
+
     /// What KV snapshots take, and what they may.
     ///
     /// # Errors

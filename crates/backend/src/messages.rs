@@ -55,6 +55,8 @@ pub enum Job {
     FreeSnapshots,
     /// Destroys the KV snapshots that only this conversation uses.
     ForgetSnapshots(String),
+    /// Destroys the KV snapshots that none of these conversations uses.
+    ForgetSnapshotsExcept(Vec<String>),
     /// Saves what is to be saved, in its turn and for so long at most, and ends reading ahead.
     SaveSnapshots { milliseconds: u64 },
     /// The state of the loaded model.

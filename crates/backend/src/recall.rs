@@ -28,6 +28,15 @@ const WORTH_READING: usize = KV_BLOCK / 4;
 pub(crate) struct Storage {
     snapshots: Option<Snapshots>,
     memory_bytes: u64,
+    /// What is to be destroyed as soon as a folder is open.
+    owed: Owed,
+}
+
+/// What was to be destroyed while no folder was open.
+#[derive(Default)]
+struct Owed {
+    all: bool,
+    owners: Vec<String>,
 }
 
 pub(crate) type SharedStorage = Arc<Mutex<Storage>>;
@@ -49,6 +58,15 @@ impl Storage {
             (None, Some(folder)) => Some(Snapshots::open(folder, keeping.disk_bytes)?),
             (None, None) => None,
         };
+        if let Some(snapshots) = &mut self.snapshots {
+            let Owed { all, owners } = std::mem::take(&mut self.owed);
+            for owner in &owners {
+                snapshots.forget(owner);
+            }
+            if all {
+                snapshots.free_all();
+            }
+        }
         Ok(())
     }
 
@@ -57,11 +75,28 @@ impl Storage {
     }
 
     pub(crate) fn free_all(&mut self) -> u64 {
-        self.snapshots.as_mut().map_or(0, Snapshots::free_all)
+        match &mut self.snapshots {
+            Some(snapshots) => snapshots.free_all(),
+            None => {
+                self.owed.all = true;
+                0
+            }
+        }
     }
 
     pub(crate) fn forget(&mut self, owner: &str) -> u64 {
-        self.snapshots.as_mut().map_or(0, |snapshots| snapshots.forget(owner))
+        match &mut self.snapshots {
+            Some(snapshots) => snapshots.forget(owner),
+            None => {
+                self.owed.owners.push(owner.to_owned());
+                0
+            }
+        }
+    }
+
+    /// Forgets everybody but `owners`. Where no folder is open the next start does it.
+    pub(crate) fn forget_all_except(&mut self, owners: &[String]) -> u64 {
+        self.snapshots.as_mut().map_or(0, |snapshots| snapshots.forget_all_except(owners))
     }
 }
 

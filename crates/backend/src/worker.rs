@@ -226,6 +226,7 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
             | Job::InspectSnapshots
             | Job::FreeSnapshots
             | Job::ForgetSnapshots(_)
+            | Job::ForgetSnapshotsExcept(_)
             | Job::ReadAhead(_) => {
                 Err(engine::Error::Invalid { reason: "this job is not done in the worker's turn".into() })
             }

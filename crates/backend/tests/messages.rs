@@ -160,6 +160,7 @@ fn job() -> impl Strategy<Value = Job> {
         ),
         prop_oneof![Just(Job::InspectSnapshots), Just(Job::FreeSnapshots)],
         text().prop_map(Job::ForgetSnapshots),
+        vec(text(), 0..3).prop_map(Job::ForgetSnapshotsExcept),
         any::<u64>().prop_map(|milliseconds| Job::SaveSnapshots { milliseconds }),
         Just(Job::Inspect),
     ]

@@ -313,6 +313,18 @@ impl History {
         Ok(report)
     }
 
+    /// Every conversation that is kept, deleted ones left out; `None` where the disk cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::History`].
+    pub(crate) fn kept_ids(&self) -> Result<Option<Vec<Uuid>>> {
+        let stores = self.stores();
+        if !stores.has_disk() {
+            return Ok(None);
+        }
+        stores.ids().map(Some).map_err(|fault| fault.while_doing("list the conversations"))
+    }
+
     /// How many tokens a second the model named `model` read lately.
     pub(crate) fn reading_rate(&self, model: &str) -> Option<f64> {
         self.stores().look(|connection| Ok(messages::reading_rate(connection, model)?)).ok().flatten()

@@ -384,6 +384,11 @@ impl Stores {
         Ok(copy.id)
     }
 
+    /// Whether conversations can be on the disk at all.
+    pub(super) fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Every conversation that may leave the application.
     pub(super) fn ids(&self) -> Attempt<Vec<Uuid>> {
         let mut ids = match &self.disk {
