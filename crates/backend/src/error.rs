@@ -29,6 +29,9 @@ pub enum Error {
     /// A file of an installed model is no longer what was installed.
     #[error("`{file}` of the model `{id}` is not what was installed: {found}; repair the model")]
     ModelChanged { id: Box<str>, file: Box<str>, found: Box<str> },
+    /// The model that is to answer is not loaded, and this is not worth loading it.
+    #[error("the model is not loaded")]
+    ModelNotLoaded,
     /// No ONNX Runtime library was found anywhere.
     #[error("the ONNX Runtime library is missing; looked for {looked}")]
     LibraryMissing { looked: String },

@@ -243,14 +243,29 @@ impl Models {
         }
     }
 
+    /// The model that answers, held as [`Models::hold_ready`] does, where it is loaded: neither is it loaded for
+    /// this, nor is a load waited for.
+    pub(crate) async fn hold_loaded(&self) -> Option<(ReadyModel, OwnedMutexGuard<()>)> {
+        self.loaded_selected()?;
+        let held = Arc::clone(&self.0.loading).lock_owned().await;
+        // Whoever held it may have changed it.
+        Some((self.loaded_selected()?, held))
+    }
+
+    fn loaded_selected(&self) -> Option<ReadyModel> {
+        let model = self.selected_model()?;
+        let about = self.state().loaded.clone().filter(|loaded| loaded.id == model.id)?.about;
+        Some(ReadyModel { model, about })
+    }
+
     async fn load_selected(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
         let held = Arc::clone(&self.0.loading).lock_owned().await;
         let (model, checked) = loop {
             let Some(model) = self.selected_model() else {
                 return Err(Error::NoModel { folder: self.0.directories.models() });
             };
-            if let Some(loaded) = self.state().loaded.clone().filter(|loaded| loaded.id == model.id) {
-                return Ok((ReadyModel { model, about: loaded.about }, held));
+            if let Some(ready) = self.loaded_selected() {
+                return Ok((ready, held));
             }
             let checked = check_files(&model).await;
             if checked.is_ok() {

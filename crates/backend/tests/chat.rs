@@ -219,6 +219,22 @@ fn while_a_reply_is_made_another_message_is_refused() {
 }
 
 #[test]
+fn a_draft_is_not_worth_loading_a_model() {
+    over_each_transport(async |transport| {
+        let world = World::new(transport, &[FIRST]);
+        let id = world.chat().current();
+        let measured = async || world.chat().measure(id, "And?".into()).await;
+        assert_eq!(measured().await, Err(Error::ModelNotLoaded));
+        world.backend.select_model("broken").await.expect_err("it never loads");
+        assert_eq!(measured().await, Err(Error::ModelNotLoaded), "it is not tried again and again");
+        assert_eq!(world.loads(), ["broken"]);
+        world.backend.select_model("alpha").await.expect("it loads");
+        let both = tokio::join!(measured(), measured());
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    });
+}
+
+#[test]
 fn messages_that_cannot_be_sent_are_refused_before_anything_is_kept() {
     over_each_transport(async |transport| {
         let world = World::new(transport, &[FIRST]);

@@ -30,14 +30,15 @@ impl Chat {
     /// What a message with `text` would take.
     ///
     /// # Errors
-    /// [`Error::Busy`] while a reply is made; whatever keeps the model from loading or the template from
+    /// [`Error::Busy`] while a reply is made, [`Error::ModelNotLoaded`], or whatever keeps the template from
     /// rendering.
     pub async fn measure(&self, conversation: Uuid, text: String) -> Result<Draft> {
         let mut now = self.0.history.conversation(conversation, usize::MAX)?;
         if lock(&self.0.turn).is_some() {
             return Err(Error::Busy);
         }
-        let (ready, _held) = self.0.models.hold_ready().await?;
+        // A draft is counted again and again, and no count is worth a load.
+        let (ready, _held) = self.0.models.hold_loaded().await.ok_or(Error::ModelNotLoaded)?;
         let last = now.last_reply("be measured").ok().cloned();
         let began = last.as_ref().filter(|reply| reply.model == ready.model.name);
         let began = began.and_then(|reply| reply.memory_begins);
