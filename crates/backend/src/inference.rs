@@ -138,11 +138,6 @@ impl Inference {
         self.run(Job::Generate(request, None))
     }
 
-    /// Starts to turn texts into vectors, which [`Running::embedded`] waits for.
-    pub fn embed(&self, request: EmbedRequest) -> Running {
-        self.run(Job::Embed(request))
-    }
-
     /// The same in a conversation: KV rows come from its snapshots, and new ones are saved for `owner`.
     pub fn generate_for(&self, owner: &str, request: Request) -> Running {
         self.generate_in(owner, true, request)
@@ -162,6 +157,11 @@ impl Inference {
     /// its end.
     pub fn read_ahead(&self, next: NextTurn) -> Running {
         self.run(Job::ReadAhead(next))
+    }
+
+    /// Starts to turn texts into vectors, which [`Running::embedded`] waits for.
+    pub fn embed(&self, request: EmbedRequest) -> Running {
+        self.run(Job::Embed(request))
     }
 
     /// Frees all KV caches; returns their bytes.
@@ -366,8 +366,8 @@ fn unexpected(outcome: Outcome) -> Error {
 }
 
 fn hand_over(waiting: &Waiting, trouble: &TroubleListener, event: Event) {
-    let mut waiting = lock(waiting);
     let (id, last) = match &event {
+        // Nothing else is held meanwhile, since a listener may ask for something.
         Event::SnapshotTrouble(why) => {
             if let Some(listener) = lock(trouble).as_ref() {
                 listener(why.as_deref());
@@ -377,6 +377,7 @@ fn hand_over(waiting: &Waiting, trouble: &TroubleListener, event: Event) {
         Event::Progress(id, _) | Event::Preparing(id, _) => (*id, false),
         Event::Done(id, _) => (*id, true),
     };
+    let mut waiting = lock(waiting);
     if let Some(receiver) = waiting.get(&id) {
         // Whoever dropped the receiver no longer wants to know.
         receiver.send(event).ok();

@@ -204,8 +204,9 @@ impl Models {
     /// Chooses the model that is to answer, and loads nothing yet.
     pub(crate) fn choose(&self, id: &str) -> Result<()> {
         let model = self.0.store.find(id)?;
+        let models = self.0.store.models();
         let mut state = self.state();
-        state.models = self.0.store.models();
+        state.models = models;
         if !state.models.iter().any(|known| known.id == model.id) {
             state.models.push(model.clone());
         }
@@ -333,7 +334,7 @@ impl Models {
         }
         self.0.notices.clear(PREPARATION);
         let told = |_: &PrepareProgress| {};
-        if let Err(error) = self.prepare_held(model, false, told).await {
+        if let Err(error) = self.prepare_held(model, false, true, told).await {
             tracing::warn!(model = model.id, %error, "the model was not prepared");
             let kind = error.engine_kind();
             if !matches!(kind, Some(kind) if is_about_preparing(kind)) {
@@ -366,7 +367,7 @@ impl Models {
             return Err(Error::ModelBuiltIn { id: model.id });
         }
         let _held = Arc::clone(&self.0.loading).lock_owned().await;
-        let result = self.prepare_held(&model, force, on_progress).await;
+        let result = self.prepare_held(&model, force, false, on_progress).await;
         self.set_state(&model.id, ModelState::Available);
         result
     }
@@ -381,11 +382,13 @@ impl Models {
         }
     }
 
-    /// The same while the lock is held: one load or preparation at a time.
+    /// The same while the lock is held: one load or preparation at a time. `for_load` ends it where the model is no
+    /// longer the one to load.
     async fn prepare_held(
         &self,
         model: &InstalledModel,
         force: bool,
+        for_load: bool,
         mut on_progress: impl FnMut(&PrepareProgress),
     ) -> Result<Option<Prepared>> {
         let load = self.load_options()?;
@@ -396,6 +399,11 @@ impl Models {
             let mut state = self.state();
             state.loaded = None;
             state.states.retain(|_, model| matches!(model, ModelState::Failed(_)));
+            // Whoever chose another one until now found nothing to cancel.
+            let is_selected = state.selected.as_ref() == Some(&model.id);
+            if for_load && (!is_selected || state.skipped.contains(&model.id)) {
+                running.canceller().cancel();
+            }
             state.preparing = Some((model.id.clone(), running.canceller()));
         }
         let result = running.prepared(|progress| {
@@ -418,9 +426,10 @@ impl Models {
         if is_chosen || says_nothing || ThreadSpeeds::open(&path).is_some() {
             return inference.load(folder, options).await;
         }
-        match ThreadSpeeds::measure(inference, &folder, &options).await {
+        let is_wanted = || self.selected().as_ref() == Some(&model.id);
+        match ThreadSpeeds::measure(inference, &folder, &options, is_wanted).await {
             Ok((speeds, loaded)) => {
-                if let Err(error) = speeds.save(&path) {
+                if let Some(Err(error)) = speeds.map(|speeds| speeds.save(&path)) {
                     tracing::warn!(%error, "what was measured of this machine cannot be kept");
                 }
                 Ok(loaded)

@@ -19,6 +19,8 @@ use crate::system;
 pub(crate) const LEAST_MODEL_BYTES: u64 = 100_000_000;
 const PROMPT_TOKENS: usize = 16;
 const NEW_TOKENS: usize = 24;
+/// A temperature at which every token is about as likely as any other.
+const CHANCE: f32 = 100.0;
 /// How much faster more threads must write to be worth their cores.
 const LEAST_GAIN: f64 = 1.03;
 
@@ -56,12 +58,14 @@ impl ThreadSpeeds {
         best.map_or_else(system::threads, |best| best.threads)
     }
 
-    /// Loads the model with one number of threads after the other, and leaves it loaded with the best.
+    /// Loads the model with one number of threads after the other, and leaves it loaded with the best. Where it is
+    /// no longer wanted nothing more is measured, and it stays loaded as it is.
     pub(crate) async fn measure(
         inference: &Inference,
         folder: &ModelFolder,
         options: &LoadOptions,
-    ) -> Result<(Self, LoadedModel)> {
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(Option<Self>, LoadedModel)> {
         let cores = system::threads();
         let mut known = Self { cores, speeds: Vec::new() };
         let with = |threads: usize| LoadOptions { threads: Some(threads), ..options.clone() };
@@ -72,6 +76,9 @@ impl ThreadSpeeds {
             candidates.push(cores / 2);
         }
         for threads in candidates {
+            if !is_wanted() {
+                return Ok((None, loaded));
+            }
             if current != threads {
                 loaded = inference.load(folder.clone(), with(threads)).await?;
                 current = threads;
@@ -84,7 +91,7 @@ impl ThreadSpeeds {
         if current != best {
             loaded = inference.load(folder.clone(), with(best)).await?;
         }
-        Ok((known, loaded))
+        Ok((Some(known), loaded))
     }
 
     /// # Errors
@@ -100,7 +107,9 @@ async fn writing_speed(inference: &Inference, vocabulary: usize) -> Result<f64> 
     let mut running = inference.generate(Request {
         prompt,
         continued: 0,
-        sampling: Sampling::default(),
+        // A text of chance does not repeat itself, so no draft takes or saves time in one measurement and not in
+        // the other.
+        sampling: Sampling { temperature: CHANCE, seed: Some(0), ..Sampling::default() },
         max_new_tokens: NEW_TOKENS,
         stop: Vec::new(),
         ignore_end_of_turn: true,

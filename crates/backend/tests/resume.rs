@@ -296,6 +296,27 @@ fn what_cannot_be_saved_is_told_once_and_the_chat_goes_on() {
 }
 
 #[test]
+fn whoever_hears_of_trouble_may_ask_for_something() {
+    over_each_transport(async |transport| {
+        let scene = Scene::new(transport);
+        let inference = scene.start().await;
+        let (asked, asks) = std::sync::mpsc::channel();
+        let asking = inference.clone();
+        inference.on_snapshot_trouble(move |_| drop(asked.send(asking.generate(request(&[5, 6], 1)))));
+        answer(&inference, Some("a"), &text(1, 300), 1).await;
+        saved(&inference).await;
+        let folder = scene.block_files()[0].parent().expect("a folder").to_path_buf();
+        inference.free_snapshots().await.expect("destroyed");
+        std::fs::remove_dir(&folder).expect("it is empty");
+        std::fs::write(&folder, b"in the way").expect("written");
+        answer(&inference, Some("a"), &text(2, 300), 1).await;
+        saved(&inference).await;
+        let mut running = asks.try_recv().expect("it was told");
+        while !matches!(running.next().await.expect("it answers"), Update::Finished(_)) {}
+    });
+}
+
+#[test]
 fn the_end_of_the_program_saves_what_is_left() {
     run(async {
         let scene = Scene::new(Transport::Channel);

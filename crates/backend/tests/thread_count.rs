@@ -87,3 +87,41 @@ fn a_measurement_that_fails_leaves_the_model_loaded() {
     assert_eq!(loads.last(), Some(&threads()));
     assert!(!directories.machine().exists());
 }
+
+#[test]
+fn whoever_chooses_another_model_does_not_wait_for_the_measurement() {
+    let (_folder, directories) = models();
+    let (loading, mut loads) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, gone_on) = std::sync::mpsc::channel();
+    let text = ember_text();
+    let inference = Inference::start_with(move |folder: &Path, options: &LoadOptions| {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        loading.send(name).expect("the test listens");
+        gone_on.recv().expect("the test goes on");
+        let decoder =
+            ScriptedDecoder::new(text.tokenizer.vocabulary_size(), 512, |_: &[TokenId]| Scripted::Token(100));
+        let engine = Engine::new(decoder, text.clone(), None);
+        let loaded = loaded_model(&engine, options);
+        Ok((engine, loaded))
+    });
+    let backend =
+        Backend::open_for_run(directories.clone(), inference, &Overrides::default()).expect("it opens");
+    run(async {
+        let other = async {
+            assert_eq!(loads.recv().await.expect("it loads"), "large");
+            let mut choosing = std::pin::pin!(backend.models().select("small"));
+            // Begins it: the choice is made at once.
+            tokio::select! {
+                biased;
+                _ = &mut choosing => panic!("another load is under way"),
+                () = std::future::ready(()) => {}
+            }
+            (0..4).for_each(|_| go_on.send(()).expect("it waits"));
+            choosing.await.expect("it loads");
+        };
+        let (first, ()) = tokio::join!(backend.models().select("large"), other);
+        first.expect("it was loaded before");
+    });
+    assert_eq!(loads.try_recv().as_deref(), Ok("small"), "no other number of threads was tried");
+    assert!(!directories.machine().exists());
+}
