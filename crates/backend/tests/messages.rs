@@ -258,8 +258,8 @@ fn key() -> impl Strategy<Value = Key> {
     )
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
-    let comparison = (size(), seconds(), seconds(), size(), size()).prop_map(
+fn comparison() -> impl Strategy<Value = Comparison> {
+    (size(), seconds(), seconds(), size(), size()).prop_map(
         |(steps, max_difference, limit, same_choices, near_ties)| Comparison {
             steps,
             max_difference,
@@ -267,8 +267,11 @@ fn verdict() -> impl Strategy<Value = Verdict> {
             same_choices,
             near_ties,
         },
-    );
-    (comparison, text(), 0..5).prop_map(|(comparison, text, which)| match which {
+    )
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    (comparison(), text(), 0..5).prop_map(|(comparison, text, which)| match which {
         0 => Verdict::Unchanged,
         1 => Verdict::Refused(text),
         2 => Verdict::Accepted(comparison),
@@ -293,11 +296,13 @@ fn prepared() -> impl Strategy<Value = Prepared> {
     });
     let self_test =
         (seconds(), seconds()).prop_map(|(symmetric, zero_points)| SelfTestErrors { symmetric, zero_points });
-    (any::<u32>(), key(), vec(result, 0..4), run, option::of(measurement), self_test, seconds()).prop_map(
-        |(format, key, passes, run, measurement, self_test, seconds)| Prepared {
+    let compared = (vec(result, 0..4), option::of(comparison()));
+    (any::<u32>(), key(), compared, run, option::of(measurement), self_test, seconds()).prop_map(
+        |(format, key, (passes, whole), run, measurement, self_test, seconds)| Prepared {
             format,
             key,
             passes,
+            whole,
             run,
             measurement,
             self_test,

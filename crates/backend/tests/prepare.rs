@@ -93,7 +93,8 @@ fn prepared(name: &str) -> Prepared {
     };
     let self_test = SelfTestErrors { symmetric: 0.0, zero_points: 0.0 };
     let run = GraphToRun::Original { reason: "the script says so".to_owned() };
-    Prepared { format: 1, key, passes: Vec::new(), run, measurement: None, self_test, seconds: 0.5 }
+    let (passes, measurement) = (Vec::new(), None);
+    Prepared { format: 1, key, passes, whole: None, run, measurement, self_test, seconds: 0.5 }
 }
 
 struct World {
