@@ -1,8 +1,9 @@
 //! Takes a model folder of this machine into the library, after the checks that a download has.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,8 @@ use crate::store::{LINK, Manifest, ModelRecord, Origin, RecordedFile};
 
 const CHUNK: usize = 1 << 20;
 const DEEPEST: usize = 4;
+/// After so many bytes the free room is looked at again.
+const ROOM_INTERVAL: u64 = 16 << 20;
 const MOST_FILES: usize = 1000;
 
 /// How a folder comes into the library.
@@ -24,6 +27,14 @@ pub enum ImportMode {
     Copy,
     /// It stays where it is; what happens to it there is not this library's business.
     Link,
+}
+
+/// A file of a model as it was found.
+struct SourceFile {
+    /// Within the folder, with `/` between its parts.
+    path: String,
+    size: u64,
+    modified: Option<SystemTime>,
 }
 
 /// What an import works with.
@@ -45,7 +56,7 @@ impl Import<'_> {
         on_bytes: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<PathBuf>> {
         let source = source.canonicalize().map_err(|error| failed("open", source, &error))?;
-        let paths = model_files(&source)?;
+        let Some(files) = model_files(&source, self.stop)? else { return Ok(None) };
         let record = ModelRecord {
             id: id.to_owned(),
             title: id.to_owned(),
@@ -71,7 +82,7 @@ impl Import<'_> {
         std::fs::remove_dir_all(&staging.folder).ok();
         make_folder(&staging.folder)?;
         let made = match mode {
-            ImportMode::Copy => self.copy(&source, &paths, record, &staging, on_bytes),
+            ImportMode::Copy => self.copy(&source, &files, record, &staging, on_bytes),
             ImportMode::Link => self.link(&source, &staging).map(Some),
         };
         match made {
@@ -94,14 +105,14 @@ impl Import<'_> {
     fn copy(
         &self,
         source: &Path,
-        paths: &[(String, u64)],
+        files: &[SourceFile],
         mut record: ModelRecord,
         staging: &Staging,
         on_bytes: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<()>> {
-        let total = paths.iter().map(|(_, size)| size).sum();
+        let total = files.iter().map(|file| file.size).sum();
         self.disk.check_before(&staging.folder, total)?;
-        for (path, size) in paths {
+        for SourceFile { path, size, .. } in files {
             let mut on_bytes = |bytes| on_bytes(bytes, total);
             let target = staging.folder.join(path);
             let Some(digest) = self.copy_file(&source.join(path), &target, *size, &mut on_bytes)? else {
@@ -109,8 +120,13 @@ impl Import<'_> {
             };
             record.files.push(RecordedFile { path: path.clone(), source: path.clone(), size: *size, digest });
         }
+        // Another program may still write the folder: what it had only made room for would count as right.
+        if let Some(changed) = files.iter().find(|file| !file.is_unchanged(source)) {
+            return Err(changed_meanwhile(&source.join(&changed.path)));
+        }
         record.check()?;
         (self.inspect)(&staging.folder)?;
+        staging.sync(&record);
         let manifest = Manifest::of(record);
         manifest
             .write(&staging.folder)
@@ -133,27 +149,51 @@ impl Import<'_> {
         let mut from = File::open(source).map_err(reading)?;
         let mut to = File::create_new(target).map_err(writing)?;
         let mut hasher = FileHasher::like(&Digest::Sha256([0; 32]), size);
-        let (mut buffer, mut copied) = (vec![0; CHUNK], 0);
+        let (mut buffer, mut copied, mut unchecked) = (vec![0; CHUNK], 0, 0);
         loop {
             if self.stop.is_cancelled() {
                 return Ok(None);
             }
-            let length = from.read(&mut buffer).map_err(reading)?;
-            if length == 0 {
-                break;
+            let length = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length as u64,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(reading(error)),
+            };
+            if copied + length > size {
+                return Err(changed_meanwhile(source));
             }
-            hasher.update(&buffer[..length]);
-            to.write_all(&buffer[..length]).map_err(writing)?;
-            copied += length as u64;
-            on_bytes(length as u64);
+            unchecked += length;
+            if unchecked >= ROOM_INTERVAL {
+                unchecked = 0;
+                self.disk
+                    .check_during(target.parent().unwrap_or(target), ROOM_INTERVAL.min(size - copied))?;
+            }
+            let bytes = &buffer[..length as usize];
+            hasher.update(bytes);
+            to.write_all(bytes).map_err(writing)?;
+            copied += length;
+            on_bytes(length);
         }
         to.sync_all().map_err(writing)?;
         if copied != size {
-            let reason = "it changed while it was copied; try again when nobody writes to it".to_owned();
-            return Err(Error::Library { doing: "copy", path: source.into(), reason: reason.into() });
+            return Err(changed_meanwhile(source));
         }
         Ok(Some(hasher.finish()))
     }
+}
+
+impl SourceFile {
+    /// Whether it is as it was found, as far as its length and time tell.
+    fn is_unchanged(&self, folder: &Path) -> bool {
+        std::fs::metadata(folder.join(&self.path))
+            .is_ok_and(|now| now.len() == self.size && now.modified().ok() == self.modified)
+    }
+}
+
+fn changed_meanwhile(path: &Path) -> Error {
+    let reason = "it changed while it was copied; try again when nobody writes to it";
+    Error::Library { doing: "copy", path: path.into(), reason: reason.into() }
 }
 
 fn check_name(id: &str) -> Result<()> {
@@ -164,11 +204,14 @@ fn check_name(id: &str) -> Result<()> {
     Err(Error::Name { name: id.to_owned(), reason })
 }
 
-/// The files of a model in `folder` with their sizes, by name. What is no part of a model is left out.
-fn model_files(folder: &Path) -> Result<Vec<(String, u64)>> {
-    let mut found = Vec::new();
+/// The files of a model in `folder` by name; `None` where `stop` came first. What is no part of a model is left out.
+fn model_files(folder: &Path, stop: &CancellationToken) -> Result<Option<Vec<SourceFile>>> {
+    let mut found: Vec<SourceFile> = Vec::new();
     let mut pending = vec![(folder.to_path_buf(), String::new(), 1)];
     while let Some((place, prefix, depth)) = pending.pop() {
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
         let entries = std::fs::read_dir(&place).map_err(|error| failed("list", &place, &error))?;
         for entry in entries {
             let entry = entry.map_err(|error| failed("list", &place, &error))?;
@@ -180,8 +223,8 @@ fn model_files(folder: &Path) -> Result<Vec<(String, u64)>> {
                 continue;
             } else if metadata.is_dir() && depth < DEEPEST {
                 pending.push((entry.path(), format!("{path}/"), depth + 1));
-            } else if metadata.is_file() && is_model_file(&path) && name != crate::store::MANIFEST {
-                found.push((path, metadata.len()));
+            } else if metadata.is_file() && is_model_file(&path) {
+                found.push(SourceFile { path, size: metadata.len(), modified: metadata.modified().ok() });
             }
             if found.len() > MOST_FILES {
                 let reason = format!("it has more than {MOST_FILES} files, so it is no folder of one model");
@@ -189,10 +232,10 @@ fn model_files(folder: &Path) -> Result<Vec<(String, u64)>> {
             }
         }
     }
-    found.sort();
-    if !found.iter().any(|(path, _)| path.ends_with(".onnx")) {
+    found.sort_by(|left, right| left.path.cmp(&right.path));
+    if !found.iter().any(|file| file.path.ends_with(".onnx")) {
         let reason = "it holds no ONNX graph".to_owned();
         return Err(Error::Unsupported { what: format!("`{}`", folder.display()), reason });
     }
-    Ok(found)
+    Ok(Some(found))
 }

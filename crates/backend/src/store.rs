@@ -22,6 +22,7 @@ pub use verify::{CheckedFile, FileState};
 
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
+use crate::hub::is_model_file;
 
 /// A model folder as it crosses the inference boundary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,27 @@ struct Presentation {
 }
 
 const PRESENTATION: &str = "hearth.json";
+const LARGEST_PRESENTATION: u64 = 64 << 10;
+/// Letters of a name and of one sentence, and sentences: what has room in a window.
+const LONGEST_NAME: usize = 80;
+const LONGEST_SENTENCE: usize = 300;
+const MOST_SUGGESTIONS: usize = 6;
+
+impl Presentation {
+    /// What the model in `folder` says, cut to what has room; nothing where it says nothing that can be read.
+    fn read(folder: &Path) -> Self {
+        let text = files::read_bounded(&folder.join(PRESENTATION), LARGEST_PRESENTATION).ok();
+        let said: Self = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let cut = |text: String, letters: usize| text.chars().take(letters).collect::<String>();
+        let suggestions = said.suggestions.into_iter().take(MOST_SUGGESTIONS);
+        Self {
+            name: said.name.map(|name| cut(name, LONGEST_NAME)),
+            introduction: said.introduction.map(|sentence| cut(sentence, LONGEST_SENTENCE)),
+            suggestions: suggestions.map(|sentence| cut(sentence, LONGEST_SENTENCE)).collect(),
+        }
+    }
+}
+
 /// In a folder that only names another one: `{"folder": PATH}`.
 pub(crate) const LINK: &str = "linked.json";
 /// More than any path takes.
@@ -248,28 +270,43 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The model in `path`, or in the folder that it names.
+fn read(path: &Path, source: ModelSource) -> Option<InstalledModel> {
+    let Some(target) = link(path) else { return read_folder(path, source) };
+    let id = file_name(path);
+    // The folder may be away, on a disk that is not plugged in: the model is shown, and fails by name.
+    let model = read_folder(&target, source).unwrap_or_else(|| bare(&target, id.clone()));
+    Some(InstalledModel { name: id.clone(), id, ..model })
+}
+
+/// The folder that `path` only names. A link is followed once, and only from a folder that has nothing of a model
+/// in it: where a model brought it, it would make another model of a checked one.
+fn link(path: &Path) -> Option<PathBuf> {
+    let text = files::read_bounded(&path.join(LINK), LONGEST_LINK).ok()?;
+    let Link { folder } = serde_json::from_slice(&text).ok()?;
+    // Systems put files of their own into any folder; those say nothing.
+    let is_of_a_model = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name == MANIFEST || is_model_file(&name) || entry.path().is_dir()
+    };
+    let holds_a_model = std::fs::read_dir(path).ok()?.flatten().any(is_of_a_model);
+    (!holds_a_model && folder.is_absolute()).then_some(folder)
+}
+
 /// A folder is a model if anything in it says so: a graph, a configuration, a tokenizer. One that lost its
 /// graph is shown, so that its error can be.
-fn read(path: &Path, source: ModelSource) -> Option<InstalledModel> {
+fn read_folder(path: &Path, source: ModelSource) -> Option<InstalledModel> {
     let id = file_name(path);
-    let link = files::read_bounded(&path.join(LINK), LONGEST_LINK).ok();
-    if let Some(link) = link.and_then(|text| serde_json::from_slice::<Link>(&text).ok()) {
-        // The folder may be away, on a disk that is not plugged in: the model is shown, and fails by name.
-        let model = read(&link.folder, source).unwrap_or_else(|| bare(&link.folder, id.clone()));
-        return Some(InstalledModel { name: id.clone(), id, ..model });
-    }
     let config = ModelConfig::read(path).unwrap_or_default();
     let marks = ["config.json", "genai_config.json", "tokenizer.json"];
     if find_graph(path, &config).is_err() && !marks.iter().any(|mark| path.join(mark).is_file()) {
         return None;
     }
-    let presentation: Presentation = std::fs::read(path.join(PRESENTATION))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
-    let title = || Manifest::read(path).ok().flatten().map(|manifest| manifest.record.title);
+    let presentation = Presentation::read(path);
+    let title = Manifest::read(path).ok().flatten().map(|manifest| manifest.record.title);
     Some(InstalledModel {
-        name: presentation.name.or_else(title).unwrap_or_else(|| id.clone()),
+        // What came from outside is called as it was when it came, whatever it calls itself.
+        name: title.or(presentation.name).unwrap_or_else(|| id.clone()),
         source,
         parameters: config.parameters(),
         size: size(path, 0),

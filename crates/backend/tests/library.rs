@@ -372,6 +372,45 @@ fn a_folder_that_is_no_sound_model_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_folder_that_changes_while_it_is_copied_is_not_taken_in() {
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    // What another program does to the folder when it is asked the first time, and whenever.
+    let rewrites = |folder: &Path, first: bool| {
+        if first {
+            let config = fs::read(folder.join("config.json")).expect("there");
+            fs::write(folder.join("config.json"), config).expect("written");
+        }
+    };
+    let grows = |folder: &Path, _: bool| {
+        let mut file = fs::File::options().append(true).open(folder.join("tokenizer.json")).expect("there");
+        std::io::Write::write_all(&mut file, &vec![b' '; 1 << 20]).expect("written");
+    };
+    let cases: [(&str, &dyn Fn(&Path, bool)); 2] = [("rewritten", &rewrites), ("growing", &grows)];
+    for (name, change) in cases {
+        let data = tempfile::tempdir().expect("a folder");
+        let source = tempfile::tempdir().expect("a folder");
+        for (name, bytes) in ember_files() {
+            fs::write(source.path().join(name), bytes).expect("written");
+            let file = fs::File::options().append(true).open(source.path().join(name)).expect("there");
+            file.set_modified(hour_ago).expect("possible");
+        }
+        let whole: u64 = ember_files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let mut copied = 0;
+        let mut on_bytes = |bytes: u64, _: u64| {
+            change(source.path(), copied == 0);
+            copied += bytes;
+            assert!(copied <= whole, "{name}: more is copied than there was");
+        };
+        let stop = CancellationToken::new();
+        let import =
+            library(data.path()).import(source.path(), Some("a"), ImportMode::Copy, &stop, &mut on_bytes);
+        let error = import.expect_err(name);
+        assert!(error.to_string().contains("changed while it was copied"), "{name}: {error}");
+        assert!(downloads::visible(&data.path().join("models")).is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn the_fixture_models_come_through_a_hub_and_pass_the_checks() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/models");
     if !fixtures.is_dir() {

@@ -47,6 +47,67 @@ fn a_model_presents_itself_and_one_that_does_not_is_called_like_its_folder() {
 }
 
 #[test]
+fn a_link_is_followed_once_and_only_from_a_folder_that_holds_no_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directories = directories(folder.path());
+    let (models, elsewhere) = (directories.models(), folder.path().join("elsewhere"));
+    make_model(&elsewhere, "real", "{}");
+    let real = elsewhere.join("real");
+    let link = |name: &str, target: &std::path::Path| {
+        fs::create_dir_all(models.join(name)).expect("made");
+        let text = serde_json::json!({ "folder": target }).to_string();
+        fs::write(models.join(name).join("linked.json"), text).expect("written");
+    };
+    link("a-link", &real);
+    fs::write(models.join("a-link/desktop.ini"), "").expect("written");
+    make_model(&models, "brought", "{}");
+    link("brought", &real);
+    make_model(&models, "listed", "{}");
+    fs::remove_file(models.join("listed/config.json")).expect("removed");
+    fs::write(models.join("listed/manifest.json"), "{}").expect("written");
+    link("listed", &real);
+    link("chain", &models.join("a-link"));
+    link("cycle", &models.join("cycle"));
+    link("relative", std::path::Path::new("../elsewhere/real"));
+    let found = ModelStore::new(&directories).models();
+    let found: Vec<_> = found.iter().map(|model| (model.id.as_str(), model.folder.clone())).collect();
+    let expected = [
+        ("a-link", real),
+        ("brought", models.join("brought")),
+        ("chain", models.join("a-link")),
+        ("cycle", models.join("cycle")),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_a_model_says_of_itself_is_bounded_and_does_not_rename_what_was_fetched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directories = directories(folder.path());
+    let models = directories.models();
+    let long = serde_json::json!({
+        "name": "ä".repeat(1000), "introduction": "x".repeat(10_000), "suggestions": vec!["y".repeat(1000); 20],
+    });
+    make_model(&models, "loud", &long.to_string());
+    make_model(&models, "huge", &format!(r#"{{"name":"Huge","x":"{}"}}"#, "x".repeat(1 << 20)));
+    make_model(&models, "fetched", r#"{"name":"Ember"}"#);
+    let manifest = serde_json::json!({
+        "format": 1, "installed": "2026-01-01T00:00:00Z", "id": "fetched", "title": "small-model (q4)",
+        "origin": {"kind": "folder", "path": "/x"}, "licence": null, "curated": false,
+        "files": [{"path": "config.json", "source": "config.json", "size": 31,
+                   "digest": format!("sha256:{}", "0".repeat(64))}],
+    });
+    fs::write(models.join("fetched/manifest.json"), manifest.to_string()).expect("written");
+    let store = ModelStore::new(&directories);
+    let loud = store.find("loud").expect("found");
+    assert_eq!(loud.name.chars().count(), 80);
+    assert_eq!(loud.introduction.map(|text| text.len()), Some(300));
+    assert_eq!(loud.suggestions.iter().map(String::len).collect::<Vec<_>>(), [300; 6]);
+    assert_eq!(store.find("huge").expect("found").name, "huge");
+    assert_eq!(store.find("fetched").expect("found").name, "small-model (q4)");
+}
+
+#[test]
 fn an_installed_model_never_takes_the_place_of_a_built_in_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut directories = directories(folder.path());

@@ -9,6 +9,7 @@ mod part;
 mod progress;
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub use progress::{DownloadPhase, DownloadProgress};
 
 use crate::error::{Error, Result};
-use crate::hub::Hub;
-use crate::store::files::{DiskRules, failed, make_folder, rename};
-use crate::store::staging::{Staging, sweep};
+use crate::hub::{Commit, Hub, RepositoryId};
+use crate::store::files::{DiskRules, failed, make_folder, rename, sync_folder};
+use crate::store::staging::{Staging, repair_folder, sweep};
 use crate::store::verify::{check_file, verify};
 use crate::store::{CheckedFile, Manifest, ModelRecord, Origin, RecordedFile};
 use file::{Ended, Source, blocking};
@@ -122,22 +123,29 @@ impl Downloader {
         meter.phase(DownloadPhase::Installing);
         let (inspect, manifest, folder) =
             (Arc::clone(&self.inspect), Manifest::of(record.clone()), target.clone());
+        let stop = stop.clone();
         blocking(move || {
             staging.keep_only(&manifest.record)?;
+            staging.check_whole(&manifest.record)?;
             inspect(&staging.folder)?;
+            if !staging.is_exclusive && !reads_right(&staging.folder, &manifest.record, &stop)? {
+                return Ok(DownloadOutcome::Paused);
+            }
+            staging.sync(&manifest.record);
             manifest
                 .write(&staging.folder)
                 .map_err(|error| failed("write the manifest of", &folder, &error))?;
-            staging.install(&folder)
+            staging.install(&folder)?;
+            Ok(DownloadOutcome::Installed(folder))
         })
-        .await??;
-        Ok(DownloadOutcome::Installed(target))
+        .await?
     }
 
     /// Makes an installed model right again, fetching only the files that are not.
     ///
     /// # Errors
-    /// As [`Downloader::fetch`], and where the folder has no manifest or its files came from no hub.
+    /// As [`Downloader::fetch`], and where the folder is none of the installed models, has no manifest, or its
+    /// files came from no hub.
     pub async fn repair(
         &self,
         folder: &Path,
@@ -149,8 +157,16 @@ impl Downloader {
             path: folder.into(),
             reason: "it has no manifest, so nobody knows what is right; remove it and fetch it again".into(),
         };
+        if folder.parent() != Some(&self.models) {
+            let reason =
+                "it does not lie in the folder of installed models; mend it where it lies".to_owned();
+            return Err(Error::Unsupported { what: format!("`{}`", folder.display()), reason });
+        }
         let record = Manifest::read(folder)?.ok_or_else(no_manifest)?.record;
-        let name = format!("{}.repair", record.folder_name());
+        // Before gigabytes are read for nothing.
+        hub_origin(&record)?;
+        let whole = record.files.clone();
+        let name = repair_folder(&folder.file_name().unwrap_or_default().to_string_lossy());
         let staging = Staging::take(&self.models, &name)?;
         let meter = Meter::new(record.files.len(), record.size(), on_progress);
         let (place, checked, stopped) = (folder.to_path_buf(), record.clone(), stop.clone());
@@ -171,14 +187,13 @@ impl Downloader {
         meter.phase(DownloadPhase::Installing);
         let folder = folder.to_path_buf();
         blocking(move || {
-            for file in &files {
-                let target = folder.join(&file.path);
-                if let Some(parent) = target.parent() {
-                    make_folder(parent)?;
-                }
-                rename(&staging.folder.join(&file.path), &target)
-                    .map_err(|error| failed("replace", &target, &error))?;
+            staging.check_whole(&part)?;
+            // It may have been removed by a program that knows nothing of this lock: half a model must not appear.
+            if Manifest::read(&folder)?.is_none_or(|now| now.record.files != whole) {
+                let reason = "it was removed or changed meanwhile".into();
+                return Err(Error::Library { doing: "repair", path: folder.into(), reason });
             }
+            files.iter().try_for_each(|file| replace(&staging.folder, &folder, &file.path))?;
             staging.discard()
         })
         .await??;
@@ -203,10 +218,7 @@ impl Downloader {
         meter: &Meter<'_>,
         stop: &CancellationToken,
     ) -> Result<Ended> {
-        let Origin::Hub { repository, commit } = &record.origin else {
-            let reason = "its files come from a folder of this machine; import it again".to_owned();
-            return Err(Error::Unsupported { what: format!("`{}`", record.id), reason });
-        };
+        let (repository, commit) = hub_origin(record)?;
         meter.phase(DownloadPhase::Checking);
         let mut missing = Vec::new();
         for (index, file) in files.iter().enumerate() {
@@ -249,6 +261,51 @@ impl Downloader {
         let ended = [one?, other?];
         Ok(if ended.contains(&Ended::Stopped) { Ended::Stopped } else { Ended::Whole })
     }
+}
+
+/// Where the files of `record` come from.
+///
+/// # Errors
+/// [`Error::Unsupported`] where that is no hub.
+fn hub_origin(record: &ModelRecord) -> Result<(&RepositoryId, &Commit)> {
+    match &record.origin {
+        Origin::Hub { repository, commit } => Ok((repository, commit)),
+        Origin::Folder { .. } => {
+            let reason = "its files come from a folder of this machine; import it again".to_owned();
+            Err(Error::Unsupported { what: format!("`{}`", record.id), reason })
+        }
+    }
+}
+
+/// Reads all of `folder` once more; `false` where `stop` came first. Where nobody can hold a lock, another program
+/// may have written to the files after they were compared.
+fn reads_right(folder: &Path, record: &ModelRecord, stop: &CancellationToken) -> Result<bool> {
+    let Some(checked) = verify(folder, record, stop, &mut |_| {}) else { return Ok(false) };
+    match checked.into_iter().find(|file| !file.state.is_right()) {
+        None => Ok(true),
+        Some(wrong) => {
+            let reason = "it was changed meanwhile; is another download of this model under way?".into();
+            Err(Error::Library { doing: "install", path: folder.join(wrong.path).into(), reason })
+        }
+    }
+}
+
+/// Moves the file at `path` from one folder to another, which is there. Folders below it are made.
+fn replace(from: &Path, to: &Path, path: &str) -> Result<()> {
+    let target = to.join(path);
+    for (end, _) in path.match_indices('/') {
+        let folder = to.join(&path[..end]);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("make the folder", &folder, &error));
+            }
+            _ => {}
+        }
+    }
+    rename(&from.join(path), &target).map_err(|error| failed("replace", &target, &error))?;
+    let folders = target.ancestors().skip(1).take_while(|folder| folder.starts_with(to));
+    folders.for_each(sync_folder);
+    Ok(())
 }
 
 fn part_length(folder: &Path, file: &RecordedFile) -> u64 {

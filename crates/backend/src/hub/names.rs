@@ -1,7 +1,7 @@
 //! Names that come from a hub: repositories, commits, and paths of files. None is trusted: each part has to
 //! be a name that means the same on every system, so that none leads out of a model's folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use engine::is_plain_file_name;
@@ -150,14 +150,24 @@ pub fn check_path(path: &str) -> Result<()> {
 }
 
 /// Refuses paths that cannot lie in one folder on every system: one that is refused by itself, two that
-/// differ by the case of letters only, and a file in the place of a folder.
+/// differ by the case of letters only, in a file or in a folder, and a file in the place of a folder.
 ///
 /// # Errors
 /// [`Error::Name`].
 pub fn check_paths<'p>(paths: impl IntoIterator<Item = &'p str>) -> Result<()> {
     let mut known = BTreeSet::new();
+    let mut folders: BTreeMap<String, &str> = BTreeMap::new();
     for path in paths {
         check_path(path)?;
+        for (end, _) in path.match_indices('/') {
+            let folder = &path[..end];
+            if *folders.entry(folder.to_ascii_lowercase()).or_insert(folder) != folder {
+                return Err(Error::Name {
+                    name: path.to_owned(),
+                    reason: "its folder is named in two ways".into(),
+                });
+            }
+        }
         if !known.insert(path.to_ascii_lowercase()) {
             return Err(Error::Name { name: path.to_owned(), reason: "it is named twice".into() });
         }
@@ -172,13 +182,25 @@ pub fn check_paths<'p>(paths: impl IntoIterator<Item = &'p str>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a model may bring a file of this name: weights, configuration, texts. Never code, pickles or
-/// libraries, and never what only this machine may say of a model: how its graph was prepared.
-pub fn is_model_file(path: &str) -> bool {
+/// Whether a file of this name is written by this application alone: what it says of a model, how it presents one,
+/// what it made of a graph, and what lies beside a file on its way.
+pub(crate) fn is_own_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    if name.contains(".hearth.onnx") || name == "prepared.json" {
+    matches!(name.as_str(), "manifest.json" | "plan.json" | "linked.json" | "prepared.json" | "hearth.json")
+        || name.contains(".hearth.")
+        || name.contains(".hearth-")
+        || name.ends_with(".part")
+        || name.ends_with(".part.json")
+}
+
+/// Whether a model may bring a file of this name: weights, configuration, texts. Never code, pickles or
+/// libraries, and never what only this machine may say of a model: what it is made of, where it lies, how its
+/// graph was prepared.
+pub fn is_model_file(path: &str) -> bool {
+    if is_own_file(path) {
         return false;
     }
+    let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let data_part = name.rsplit_once(".onnx_data_").is_some_and(|(stem, number)| {
         !stem.is_empty() && !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
     });

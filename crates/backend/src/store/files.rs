@@ -103,7 +103,8 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if cfg!(windows) {
         for pause in [10, 50, 200, 1000] {
             match &result {
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                // Access denied, a sharing violation, a lock violation.
+                Err(error) if matches!(error.raw_os_error(), Some(5 | 32 | 33)) => {
                     std::thread::sleep(std::time::Duration::from_millis(pause));
                     result = std::fs::rename(from, to);
                 }

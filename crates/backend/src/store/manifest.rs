@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{read_bounded, write_whole};
 use crate::error::{Error, Result};
-use crate::hub::{Commit, Digest, RepositoryId, check_paths};
+use crate::hub::{Commit, Digest, RepositoryId, check_paths, is_model_file};
 
 /// The file that makes a folder a whole model.
 pub const MANIFEST: &str = "manifest.json";
@@ -49,7 +49,7 @@ pub struct ModelRecord {
     pub origin: Origin,
     /// The licence of the model, as far as it is known.
     pub licence: Option<String>,
-    /// Whether the catalogue of this application knows it.
+    /// Whether the catalogue of this application knows every size and digest of it.
     pub curated: bool,
     pub files: Vec<RecordedFile>,
 }
@@ -68,7 +68,8 @@ impl ModelRecord {
         }
     }
 
-    /// Refuses names that could lead out of the model folder, or that lie on each other.
+    /// Refuses names that could lead out of the model folder, that lie on each other, or that no file of a model
+    /// may have.
     ///
     /// # Errors
     /// [`Error::Name`].
@@ -82,9 +83,15 @@ impl ModelRecord {
                 reason: "it has no files".into(),
             });
         }
-        check_paths(self.files.iter().map(|file| file.path.as_str()).chain([MANIFEST]))?;
+        check_paths(self.files.iter().map(|file| file.path.as_str()))?;
         // A file that came twice under two names would be checked once: refuse it.
-        check_paths(self.files.iter().map(|file| file.source.as_str()))
+        check_paths(self.files.iter().map(|file| file.source.as_str()))?;
+        // Asked of every record: one may come from a plan on the disk, and not from a listing just read.
+        let mut names = self.files.iter().flat_map(|file| [&file.path, &file.source]);
+        match names.find(|name| !is_model_file(name)) {
+            Some(name) => Err(Error::Name { name: name.clone(), reason: "it is no file of a model".into() }),
+            None => Ok(()),
+        }
     }
 }
 

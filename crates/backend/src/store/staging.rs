@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 
 /// In the folder of the models. Folders with a dot are none.
 const STAGING: &str = ".staging";
+/// Whoever looks for, makes or deletes a lock holds this one meanwhile. It is never deleted itself.
+const GATE: &str = ".staging.lock";
 const PLAN: &str = "plan.json";
 const LARGEST_PLAN: u64 = 4 << 20;
 /// The mark of folders that are to be deleted.
@@ -19,7 +21,10 @@ const REMOVED: &str = ".removed-";
 #[derive(Debug)]
 pub(crate) struct Staging {
     pub(crate) folder: PathBuf,
+    /// Whether it is certain that nobody else has it: some network file systems know no locks.
+    pub(crate) is_exclusive: bool,
     lock_path: PathBuf,
+    gate_path: PathBuf,
     _lock: File,
 }
 
@@ -41,27 +46,28 @@ impl Staging {
     pub(crate) fn take(models: &Path, name: &str) -> Result<Self> {
         let all = models.join(STAGING);
         make_folder(&all)?;
-        let lock_path = all.join(format!("{name}.lock"));
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|error| failed("lock", &lock_path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let (lock_path, gate_path) = (all.join(format!("{name}.lock")), models.join(GATE));
+        // Between opening a lock and taking it, its last holder must not delete it: two would hold locks of one
+        // name, and one folder.
+        let gate = lock_file(&gate_path)?;
+        let is_gated = gate.lock_shared().is_ok();
+        let lock = lock_file(&lock_path)?;
+        let is_exclusive = match lock.try_lock() {
+            Ok(()) => is_gated,
             Err(TryLockError::WouldBlock) => {
                 let reason = "another download or repair of this model is under way".to_owned();
                 return Err(Error::Library {
-                    doing: "begin the download in",
+                    doing: "work in",
                     path: all.join(name).into(),
                     reason: reason.into(),
                 });
             }
-            // Some network file systems know no locks; names are unique enough there.
-            Err(TryLockError::Error(error)) => tracing::warn!(%error, "no lock for a download"),
-        }
-        Ok(Self { folder: all.join(name), lock_path, _lock: lock })
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(%error, "no lock for a download");
+                false
+            }
+        };
+        Ok(Self { folder: all.join(name), is_exclusive, lock_path, gate_path, _lock: lock })
     }
 
     /// Makes the folder ready for `record`, keeping what is there of it.
@@ -87,10 +93,11 @@ impl Staging {
             for entry in entries.flatten() {
                 let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
                 let inside = format!("{path}/");
-                if record.files.iter().any(|file| file.path.starts_with(&inside)) {
+                // Of a link this says that it is none, whatever it leads to.
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if is_folder && record.files.iter().any(|file| file.path.starts_with(&inside)) {
                     pending.push((entry.path(), inside));
                 } else if path != PLAN && !record.files.iter().any(|file| file.path == path) {
-                    let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
                     let removed = if is_folder {
                         std::fs::remove_dir_all(entry.path())
                     } else {
@@ -101,6 +108,38 @@ impl Staging {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether every file of `record` lies there, real, of one name and of the right length. Each was right
+    /// when it got its name; this finds what was done to it since.
+    ///
+    /// # Errors
+    /// [`Error::Library`] names the first that is not. It is deleted, so that the next try fetches it.
+    pub(crate) fn check_whole(&self, record: &ModelRecord) -> Result<()> {
+        for file in &record.files {
+            let path = self.folder.join(&file.path);
+            let found = path.symlink_metadata();
+            if !found.is_ok_and(|found| found.is_file() && found.len() == file.size && has_one_name(&found)) {
+                std::fs::remove_file(&path).ok();
+                let reason =
+                    "a file that was right is gone or was changed; the same command fetches it again";
+                return Err(Error::Library { doing: "install", path: path.into(), reason: reason.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names of the files of `record` last, in every folder.
+    pub(crate) fn sync(&self, record: &ModelRecord) {
+        let folders = record.files.iter().flat_map(|file| {
+            let ends = file.path.match_indices('/').map(|(end, _)| end);
+            ends.map(|end| file.path[..end].to_owned()).collect::<Vec<_>>()
+        });
+        let mut folders: Vec<String> = folders.collect();
+        folders.sort();
+        folders.dedup();
+        folders.iter().for_each(|folder| sync_folder(&self.folder.join(folder)));
+        sync_folder(&self.folder);
     }
 
     /// Puts the finished folder in its place, where nothing may be.
@@ -134,10 +173,32 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // While the lock is held nobody else has taken it, and the file is of no more use without a folder.
-        if !self.folder.exists() {
+        if self.folder.exists() {
+            return;
+        }
+        // Behind the gate nobody has opened it either, to lock it once it has no name any more.
+        if let Ok(gate) = lock_file(&self.gate_path)
+            && gate.lock().is_ok()
+        {
             std::fs::remove_file(&self.lock_path).ok();
         }
     }
+}
+
+fn lock_file(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    file.map_err(|error| failed("lock", path, &error))
+}
+
+#[cfg(unix)]
+fn has_one_name(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(metadata) == 1
+}
+
+/// Windows tells the number of names only of open files, in an interface that is not stable yet.
+#[cfg(not(unix))]
+fn has_one_name(_: &std::fs::Metadata) -> bool {
+    true
 }
 
 /// The downloads that were begun in `models`, by name.
@@ -167,14 +228,31 @@ pub(crate) fn unfinished(models: &Path) -> Vec<Unfinished> {
     found
 }
 
-/// Deletes an installed model: gone at once, its bytes a little later.
+/// The staging folder of a repair of the model whose folder is called `folder_name`.
+pub(crate) fn repair_folder(folder_name: &str) -> String {
+    format!("{folder_name}.repair")
+}
+
+/// Deletes an installed model, and what came of a repair of it: gone at once, its bytes a little later.
+///
+/// # Errors
+/// [`Error::Library`], also while it is being repaired.
 pub(crate) fn remove(models: &Path, folder: &Path) -> Result<()> {
-    let all = models.join(STAGING);
-    make_folder(&all)?;
-    let aside = all.join(format!("{REMOVED}{}", uuid::Uuid::new_v4()));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    // A repair that is under way would bring files of it back.
+    let repair = Staging::take(models, &repair_folder(&name))?;
+    let aside = models.join(STAGING).join(format!("{REMOVED}{}", uuid::Uuid::new_v4()));
     rename(folder, &aside).map_err(|error| failed("remove", folder, &error))?;
     sync_folder(models);
-    std::fs::remove_dir_all(&aside).map_err(|error| failed("delete", &aside, &error))
+    for left in
+        [std::fs::remove_dir_all(&aside).map_err(|error| failed("delete", &aside, &error)), repair.discard()]
+    {
+        if let Err(error) = left {
+            // The model is gone; the next sweep takes what is left of it.
+            tracing::warn!(%error, "a removed model still takes room");
+        }
+    }
+    Ok(())
 }
 
 /// Deletes what a removal left behind when the program ended in it.
@@ -190,4 +268,32 @@ pub(crate) fn part_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::Staging;
+
+    /// The holder deletes the lock's file while others are about to lock it.
+    #[test]
+    fn a_lock_is_held_by_one_however_often_it_changes_hands() {
+        let models = tempfile::tempdir().unwrap();
+        let (holders, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..3000 {
+                        let Ok(_staging) = Staging::take(models.path(), "model") else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(taken.into_inner() > 4, "it changed hands");
+    }
 }
