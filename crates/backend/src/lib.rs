@@ -219,7 +219,7 @@ impl Backend {
     /// The model library, with the network as the settings say now.
     ///
     /// # Errors
-    /// [`Error::Hub`] where they name an address that may not be asked.
+    /// As [`Library::open`].
     pub fn library(&self) -> Result<Library> {
         Library::open(&self.directories, &self.models.network())
     }

@@ -37,11 +37,12 @@ impl Library {
     /// before one is asked for.
     ///
     /// # Errors
-    /// [`Error::Hub`] where the settings or the environment name an address that may not be asked.
+    /// None: where they name an address that may not be asked, every request ends in that error, and what needs
+    /// none works.
     pub fn open(directories: &AppDirs, settings: &NetworkSettings) -> Result<Self> {
         let ledger = NetworkLedger::new(&directories.data);
-        let options = NetworkOptions::of_this_process(settings)?;
-        let hub = Hub::new(options, ledger.clone(), Timing::default());
+        let options = NetworkOptions::of_this_process(settings);
+        let hub = Hub::settled(options, ledger.clone(), Timing::default());
         Ok(Self {
             store: ModelStore::new(directories),
             models: directories.models(),

@@ -79,10 +79,12 @@ fn hostile_listings_end_in_an_error_that_says_so() {
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     let entry = json!({"type": "file", "path": "a.json", "size": 1, "oid": "0".repeat(40)}).to_string();
     let many = format!("[{}]", vec![entry.as_str(); 1_000_000].join(",")).into_bytes();
+    let enough = format!("[{}]", vec![entry.as_str(); 10_001].join(",")).into_bytes();
     let no_digest = json!([{"type": "file", "path": "a.json", "size": 1, "oid": "../../x"}]).to_string();
-    let cases: [(&str, Vec<u8>); 5] = [
+    let cases: [(&str, Vec<u8>); 6] = [
         ("a depth of 100,000", deep),
         ("a million files", many),
+        ("more files than any model has", enough),
         ("no digest", no_digest.into_bytes()),
         ("another form", b"{\"error\":\"no\"}".to_vec()),
         ("no JSON", b"<html>".to_vec()),
@@ -92,6 +94,55 @@ fn hostile_listings_end_in_an_error_that_says_so() {
         let kind = online(async { kind_of(place.fetch().await) });
         assert_eq!(kind, HubFailure::Protocol, "{name}");
         assert!(place.visible().is_empty());
+    }
+}
+
+#[test]
+fn a_listing_that_goes_on_page_after_page_is_left() {
+    let place = Place::new();
+    let files: Vec<(String, Vec<u8>)> = (0..60).map(|n| (format!("part-{n:02}.json"), vec![n; 10])).collect();
+    let files: Vec<(&str, Vec<u8>)> =
+        files.iter().map(|(path, bytes)| (path.as_str(), bytes.clone())).collect();
+    place.server.store(REPOSITORY, &files);
+    place.server.page(1);
+    assert_eq!(kind_of(online(place.fetch())), HubFailure::Protocol);
+    let pages = place.server.take_seen().iter().filter(|seen| seen.target.contains("/tree/")).count();
+    assert_eq!(pages, 50);
+}
+
+#[test]
+fn a_card_may_have_any_form() {
+    let place = Place::new();
+    let cases = [
+        (json!({"sha": COMMIT}), None, 0, false),
+        (json!({"sha": COMMIT, "gated": null, "cardData": null}), None, 0, false),
+        (json!({"sha": COMMIT, "gated": 7, "cardData": [1, {"a": 2}]}), None, 0, false),
+        (
+            json!({"sha": COMMIT, "gated": "auto", "cardData": {"license": ["mit"], "base_model": 3}}),
+            None,
+            0,
+            true,
+        ),
+        (
+            json!({"sha": COMMIT, "gated": false, "cardData": {"license": "mit", "base_model": "a/b"}}),
+            Some("mit"),
+            1,
+            false,
+        ),
+        (
+            json!({"sha": COMMIT, "cardData": {"base_model": ["a/b", "c/d"]}, "tags": ["x", "license:mit"]}),
+            Some("mit"),
+            2,
+            false,
+        ),
+    ];
+    for (answer, licence, models, gated) in cases {
+        place
+            .server
+            .change(REPOSITORY, |repository| repository.answer = Some(answer.to_string().into_bytes()));
+        let found = online(async { place.hub().repository(&id(REPOSITORY), None).await }).expect("read");
+        let read = (found.licence.as_deref(), found.base_models.len(), found.gated);
+        assert_eq!(read, (licence, models, gated), "{answer}");
     }
 }
 
@@ -158,6 +209,37 @@ fn a_token_goes_to_the_hub_and_to_no_server_that_it_names() {
 }
 
 #[test]
+fn a_token_that_is_refused_is_told_as_such() {
+    let place = Place::new();
+    let settings = NetworkSettings {
+        mirror: Some(place.server.endpoint()),
+        environment_token: true,
+        ..NetworkSettings::default()
+    };
+    let variable = |name: &str| (name == "HF_TOKEN").then(|| "hf_expired".to_owned());
+    let options = NetworkOptions::new(&settings, variable).expect("options");
+    let hub = Hub::new(options, NetworkLedger::new(place.data.path()), timing());
+    place.server.act("config.json", usize::MAX, Act::Status(401, vec![]));
+    let error = online(async {
+        let record = downloads::record(&hub).await.expect("listed");
+        let downloader = downloads::any_model(backend::Downloader::new(hub.clone(), place.models()));
+        downloader.fetch(&record, &Default::default(), |_| {}).await.expect_err("the token is refused")
+    });
+    assert!(error.to_string().contains("token is refused"), "{error}");
+    assert_eq!(kind_of(Err::<(), _>(error)), HubFailure::Gated);
+    assert_eq!(kind_of(online(place.fetch())), HubFailure::Missing, "without a token it may not exist");
+}
+
+#[test]
+fn a_list_is_not_waited_for_as_long_as_a_download() {
+    let mut place = Place::new();
+    place.timing.longest_wait = std::time::Duration::from_secs(600);
+    place.server.act("api", 1, Act::Status(429, vec![("Retry-After", "300")]));
+    let kind = kind_of(online(async { place.hub().repository(&id(REPOSITORY), None).await }));
+    assert_eq!(kind, HubFailure::RateLimited { retry_after: Some(std::time::Duration::from_secs(300)) });
+}
+
+#[test]
 fn every_request_is_in_the_ledger_with_its_bytes() {
     let place = Place::new();
     online(async { place.fetch().await.expect("installed") });
@@ -177,9 +259,10 @@ fn the_ledger_is_bounded_and_survives_damage() {
     let data = tempfile::tempdir().expect("a folder");
     let line = json!({"id": "00000000-0000-4000-8000-000000000000", "time": "2026-01-01T00:00:00Z", "host": "old.example", "purpose": "search"});
     let line = format!("{line}\n");
-    let mut text = line.repeat((1 << 20) / line.len() + 1);
-    text.push_str("{\"id\":\n\u{fffd}\n");
-    std::fs::write(data.path().join("network.jsonl"), &text).expect("written");
+    let text = line.repeat((1 << 20) / line.len() + 1);
+    // Bytes that are no text before everything else, and the beginning of a line at the end, as a kill leaves it.
+    let damaged = [b"\xff\xfe\n".as_slice(), text.as_bytes(), b"{\"id\":"].concat();
+    std::fs::write(data.path().join("network.jsonl"), damaged).expect("written");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let hub = hub_at(&format!("http://{port}"), data.path(), backend::hub::Timing { tries: 1, ..timing() });
     online(async { hub.search("x", 1).await.expect_err("nobody is there") });
@@ -188,6 +271,17 @@ fn the_ledger_is_bounded_and_survives_damage() {
     assert!(entries.len() > 1000, "the older ones are still there");
     let newer = std::fs::metadata(data.path().join("network.jsonl")).expect("there").len();
     assert!(newer < 10_000, "a file that is full is put aside");
+}
+
+#[test]
+fn half_a_line_in_the_ledger_does_not_swallow_the_next_one() {
+    let data = tempfile::tempdir().expect("a folder");
+    std::fs::write(data.path().join("network.jsonl"), b"{\"id\":").expect("written");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let hub = hub_at(&format!("http://{port}"), data.path(), backend::hub::Timing { tries: 1, ..timing() });
+    online(async { hub.search("x", 1).await.expect_err("nobody is there") });
+    let entries = NetworkLedger::new(data.path()).entries();
+    assert_eq!(entries.len(), 1, "{entries:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod server;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backend::Downloader;
 use downloads::{Place, assert_whole, files, online, timing, visible};
@@ -33,7 +33,7 @@ fn the_program_that_is_killed() {
 
 #[test]
 fn what_is_visible_after_a_kill_is_whole_and_right() {
-    let kills: u64 = std::env::var("HEARTH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200);
+    let kills: u64 = std::env::var("HEARTH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(300);
     let place = Place::new();
     let whole: u64 = files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let program = std::env::current_exe().expect("this program");
@@ -52,7 +52,11 @@ fn what_is_visible_after_a_kill_is_whole_and_right() {
         // After so many bytes, and a little later: while it writes, hashes, renames or writes the manifest.
         let random = noise(kill);
         let bytes = place.server.served() + random % (whole + whole / 4);
-        place.server.wait_served(bytes, Duration::from_millis(120));
+        let most = Instant::now() + Duration::from_secs(5);
+        let mut has_ended = || child.try_wait().expect("it can be asked").is_some();
+        while place.server.served() < bytes && !has_ended() && Instant::now() < most {
+            place.server.wait_served(bytes, Duration::from_millis(5));
+        }
         place.server.wait_served(u64::MAX, Duration::from_micros(random / 7 % 20_000));
         let ended = child.try_wait().expect("it can be asked").is_some();
         child.kill().ok();
@@ -68,6 +72,31 @@ fn what_is_visible_after_a_kill_is_whole_and_right() {
     assert!(installed > 0, "some downloads were finished in spite of {kills} kills");
     online(place.fetch()).expect("after all of it a download works");
     place.assert_installed();
+}
+
+#[test]
+fn of_two_programs_that_fetch_one_model_each_installs_it_whole_or_leaves_it_to_the_other() {
+    let place = Place::new();
+    let program = std::env::current_exe().expect("this program");
+    for round in 0..20 {
+        let start = || {
+            Command::new(&program)
+                .args(["--exact", "the_program_that_is_killed", "--nocapture"])
+                .env(HUB, place.server.endpoint())
+                .env(DATA, place.data.path())
+                .stderr(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("the program starts")
+        };
+        let ended = [start(), start()].map(|child| child.wait_with_output().expect("it ends"));
+        assert!(ended.iter().any(|output| output.status.success()), "round {round}");
+        for output in ended.iter().filter(|output| !output.status.success()) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("under way"), "round {round}: {said}");
+        }
+        std::fs::remove_dir_all(place.assert_installed()).expect("removed for the next round");
+    }
 }
 
 fn noise(seed: u64) -> u64 {

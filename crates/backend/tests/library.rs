@@ -411,6 +411,37 @@ fn a_folder_that_changes_while_it_is_copied_is_not_taken_in() {
 }
 
 #[test]
+fn an_address_that_may_not_be_asked_disturbs_nothing_that_needs_no_network() {
+    for mirror in [
+        "hf-mirror.example",
+        "http://mirror.example",
+        "https://user:secret@mirror.example/x?y=z",
+        "u:secret@m",
+    ] {
+        let data = tempfile::tempdir().expect("a folder");
+        let settings = NetworkSettings { mirror: Some(mirror.into()), ..NetworkSettings::default() };
+        let library = Library::open(&directories(data.path()), &settings).expect("a library");
+        let stop = CancellationToken::new();
+        let imported = library.import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |_, _| {});
+        imported.expect("no network is needed").expect("not stopped");
+        let model = library.store().find("mine").expect("found");
+        library.store().verify(&model, &stop, &mut |_| {}).expect("it can be read");
+        library.store().remove(&model).expect("removed");
+        let error = online(async { library.hub().search("x", 1).await }).expect_err("it may not be asked");
+        assert!(matches!(&error, Error::Hub { .. }), "{mirror}: {error}");
+        assert!(!format!("{error} {error:?} {:?}", library.hub()).contains("secret"), "{mirror}: {error}");
+        assert_eq!(library.ledger().entries(), [], "{mirror}");
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let empty = Some(" ".to_owned());
+    let settings =
+        NetworkSettings { mirror: empty.clone(), proxy: empty, offline: true, ..NetworkSettings::default() };
+    let library = Library::open(&directories(data.path()), &settings).expect("a library");
+    let error = online(async { library.hub().search("x", 1).await }).expect_err("it is offline");
+    assert!(error.to_string().contains("switched off"), "an empty field says nothing: {error}");
+}
+
+#[test]
 fn the_fixture_models_come_through_a_hub_and_pass_the_checks() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/models");
     if !fixtures.is_dir() {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::part::{Part, Written};
 use super::progress::{DownloadPhase, Meter};
 use crate::error::{Error, Result};
-use crate::hub::{Answer, Commit, Digest, Hub, HubFailure, RepositoryId, Resume};
+use crate::hub::{Answer, Commit, Digest, Hub, HubFailure, RepositoryId};
 use crate::store::RecordedFile;
 use crate::store::files::DiskRules;
 
@@ -44,8 +44,14 @@ struct Fetch<'f, 's, 't> {
     tried: u32,
     /// The most bytes that there ever were.
     best: u64,
-    /// Whether everything was thrown away once already.
+    /// Whether a byte came in this run.
+    came: bool,
+    /// Whether everything was thrown away once already, as its digest was wrong.
     restarted: bool,
+    /// Whether an answer could not be used since there was progress.
+    contradicted: bool,
+    /// Bytes that came and were thrown away because the server would not go on behind them.
+    wasted: u64,
     /// Whether the server is trusted to send the rest of a file.
     ranges: bool,
 }
@@ -66,8 +72,18 @@ impl Source<'_, '_> {
         let Some(part) = blocking(move || Part::open(&folder, &expected, &stop)).await?? else {
             return Ok(Ended::Stopped);
         };
-        let best = part.length;
-        let fetch = Fetch { source: self, index, file, tried: 0, best, restarted: false, ranges: true };
+        let fetch = Fetch {
+            source: self,
+            index,
+            file,
+            tried: 0,
+            best: part.length,
+            came: false,
+            restarted: false,
+            contradicted: false,
+            wasted: 0,
+            ranges: true,
+        };
         fetch.run(part).await
     }
 }
@@ -81,12 +97,7 @@ impl Fetch<'_, '_, '_> {
                     blocking(move || part.finish()).await??;
                     return Ok(Ended::Whole);
                 }
-                let found = part.found();
-                self.begin_anew(&mut part, || Error::WrongFile {
-                    file: self.file.source.clone().into(),
-                    expected: self.file.digest.to_string().into(),
-                    found: found.to_string().into(),
-                })?;
+                self.begin_anew(&mut part)?;
                 continue;
             }
             if self.source.stop.is_cancelled() {
@@ -104,12 +115,16 @@ impl Fetch<'_, '_, '_> {
             if part.length >= self.best.saturating_add(self.source.hub.transport().timing.progress) {
                 self.best = part.length;
                 self.tried = 0;
+                self.contradicted = false;
             }
             self.tried += 1;
             match &error {
                 Error::Hub { kind: HubFailure::Protocol, .. } => {
-                    let again = error.clone();
-                    self.begin_anew(&mut part, || again)?;
+                    // Such an answer says nothing of the bytes that are there: their digest will. It is asked for
+                    // once more, and costs none of them.
+                    if std::mem::replace(&mut self.contradicted, true) {
+                        return Err(error);
+                    }
                 }
                 Error::Hub { kind, .. } => {
                     let Some(pause) = self.pause_after(*kind) else { return Err(error) };
@@ -122,15 +137,32 @@ impl Fetch<'_, '_, '_> {
         }
     }
 
-    /// Throws everything away, once. The second time is an error.
-    fn begin_anew(&mut self, part: &mut Part, error: impl FnOnce() -> Error) -> Result<()> {
+    /// Throws away what has the wrong digest, once. The second time is an error.
+    fn begin_anew(&mut self, part: &mut Part) -> Result<()> {
+        let found = part.found();
         part.restart()?;
         if self.restarted {
-            return Err(error());
+            return Err(Error::WrongFile {
+                file: self.file.source.clone().into(),
+                expected: self.file.digest.to_string().into(),
+                found: found.to_string().into(),
+            });
         }
         self.restarted = true;
         self.best = 0;
         Ok(())
+    }
+
+    /// Throws away what there is because the server sends everything anew. One that breaks off each time would be
+    /// read for ever: after twice the file that is an error.
+    fn throw_away(&mut self, part: &mut Part) -> Result<()> {
+        self.wasted = self.wasted.saturating_add(part.length);
+        part.restart()?;
+        if self.wasted <= self.file.size.saturating_mul(2) {
+            return Ok(());
+        }
+        let reason = "the server breaks off each time and cannot go on where it did";
+        Err(self.failure(HubFailure::Protocol, reason))
     }
 
     fn pause_after(&self, kind: HubFailure) -> Option<Duration> {
@@ -140,7 +172,7 @@ impl Fetch<'_, '_, '_> {
             return Some(pause);
         }
         // A network that was there will come back. One that never was may be a mistake, and is told.
-        timing.probe.filter(|_| kind == HubFailure::Unreachable && self.best > 0)
+        timing.probe.filter(|_| kind == HubFailure::Unreachable && self.came)
     }
 
     async fn wait(&self, pause: Duration, error: &Error) -> Ended {
@@ -157,11 +189,10 @@ impl Fetch<'_, '_, '_> {
     /// Asks once, and takes what comes. The outer failure is one of this machine.
     async fn receive(&mut self, mut part: Part) -> Result<(Part, Result<Received>)> {
         if !self.ranges && part.length > 0 {
-            part.restart()?;
+            self.throw_away(&mut part)?;
         }
-        let resume = Resume { start: part.length, etag: part.etag.clone() };
         let source = self.source;
-        let asked = source.hub.file(source.repository, source.commit, &self.file.source, &resume);
+        let asked = source.hub.file(source.repository, source.commit, &self.file.source, part.length);
         let answer = tokio::select! {
             biased;
             () = source.stop.cancelled() => return Ok((part, Ok(Received::Stopped))),
@@ -177,7 +208,7 @@ impl Fetch<'_, '_, '_> {
             200 if part.length > 0 && self.goes_on(&answer, &part) => {}
             200 => {
                 if part.length > 0 {
-                    part.restart()?;
+                    self.throw_away(&mut part)?;
                 }
             }
             206 | 416 => {
@@ -187,19 +218,13 @@ impl Fetch<'_, '_, '_> {
             }
             _ => return Ok((part, Err(answer.failure()))),
         }
-        if part.etag.as_deref() != answer.strong_etag() {
-            part.keep_etag(answer.strong_etag())?;
-        }
         self.take_body(part, answer).await
     }
 
-    /// Whether the answer is the rest of what is there.
+    /// Whether the answer is the rest of what is there. Its tag says nothing: the file is that of one commit, the
+    /// servers that send it have tags of their own, and the digest decides.
     fn goes_on(&self, answer: &Answer, part: &Part) -> bool {
-        let is_same = match (answer.strong_etag(), part.etag.as_deref()) {
-            (Some(now), Some(before)) => now == before,
-            _ => true,
-        };
-        is_same && answer.content_range() == Some((part.length, self.file.size))
+        answer.content_range() == Some((part.length, self.file.size))
     }
 
     /// Refuses an answer that contradicts what is known of the file.
@@ -230,7 +255,7 @@ impl Fetch<'_, '_, '_> {
         Ok(())
     }
 
-    async fn take_body(&self, part: Part, mut answer: Answer) -> Result<(Part, Result<Received>)> {
+    async fn take_body(&mut self, part: Part, mut answer: Answer) -> Result<(Part, Result<Received>)> {
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let disk = self.source.disk.clone();
         let writer = tokio::task::spawn_blocking(move || part.take_all(chunks, &disk));
@@ -257,6 +282,7 @@ impl Fetch<'_, '_, '_> {
                 Ok(Some(chunk)) => {
                     let length = chunk.as_ref().len() as u64;
                     came += length;
+                    self.came = true;
                     let before = Instant::now();
                     if sender.send(chunk).await.is_err() {
                         // The writer has ended, and says why.

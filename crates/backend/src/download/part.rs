@@ -1,4 +1,4 @@
-//! A file that is on its way: its bytes so far, their hash, and what is needed to ask for the rest.
+//! A file that is on its way: its bytes so far, their hash, and which file they are of.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -23,8 +23,6 @@ const LARGEST_SIDECAR: u64 = 64 << 10;
 struct Sidecar {
     size: u64,
     digest: Digest,
-    /// The strong tag of the server that sent the bytes.
-    etag: Option<String>,
 }
 
 /// The bytes of a file so far.
@@ -35,7 +33,6 @@ pub(super) struct Part {
     file: File,
     hasher: FileHasher,
     pub(super) length: u64,
-    pub(super) etag: Option<String>,
     size: u64,
     digest: Digest,
 }
@@ -68,7 +65,6 @@ impl Part {
             size: expected.size,
             digest: expected.digest,
             length: 0,
-            etag: None,
             target,
             path,
             file,
@@ -82,7 +78,6 @@ impl Part {
                 let hashed = hash(file, hasher, stop, &mut |_| {}).map_err(|error| part.failed(&error))?;
                 let Some(length) = hashed else { return Ok(None) };
                 part.length = length;
-                part.etag = sidecar.etag;
             }
             // Bytes of another file, or of nobody knows which.
             _ => part.restart()?,
@@ -90,19 +85,13 @@ impl Part {
         Ok(Some(part))
     }
 
-    /// Forgets every byte.
+    /// Forgets every byte, and notes of which file the next ones are, for the next process too.
     pub(super) fn restart(&mut self) -> Result<()> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(|error| self.failed(&error))?;
         self.hasher = FileHasher::like(&self.digest, self.size);
         self.length = 0;
-        self.keep_etag(None)
-    }
-
-    /// Notes whose bytes these are, for the next process too.
-    pub(super) fn keep_etag(&mut self, etag: Option<&str>) -> Result<()> {
-        self.etag = etag.map(str::to_owned);
-        let sidecar = Sidecar { size: self.size, digest: self.digest, etag: self.etag.clone() };
+        let sidecar = Sidecar { size: self.size, digest: self.digest };
         let path = sidecar_path(&self.path);
         let written =
             serde_json::to_vec(&sidecar).map_err(io::Error::from).and_then(|text| write_whole(&path, &text));
@@ -160,10 +149,10 @@ impl Part {
         self.hasher.clone().finish()
     }
 
-    /// Puts the file in its place.
+    /// Puts the file, whose bytes are known to be right, in its place.
     ///
     /// # Errors
-    /// The part with a failure where its bytes are not those that were asked for.
+    /// [`Error::Library`], [`Error::DiskFull`].
     pub(super) fn finish(self) -> Result<()> {
         self.file.sync_all().map_err(|error| self.failed(&error))?;
         rename(&self.path, &self.target).map_err(|error| self.failed(&error))?;

@@ -38,12 +38,25 @@ impl std::fmt::Debug for Token {
 }
 
 /// How requests leave, settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NetworkOptions {
     pub(crate) endpoint: Endpoint,
     pub(crate) proxy: Option<String>,
     pub(crate) offline: bool,
     pub(crate) token: Option<Token>,
+}
+
+impl std::fmt::Debug for NetworkOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("NetworkOptions")
+            .field("endpoint", &self.endpoint)
+            // There may be a password in it.
+            .field("proxy", &self.proxy.as_ref().map(|_| "…"))
+            .field("offline", &self.offline)
+            .field("token", &self.token)
+            .finish()
+    }
 }
 
 impl NetworkOptions {
@@ -54,7 +67,8 @@ impl NetworkOptions {
     /// [`Error::Hub`] for an address that may not be asked.
     pub fn new(settings: &NetworkSettings, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let endpoint = variable("HF_ENDPOINT").or_else(|| settings.mirror.clone());
+        let set = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let endpoint = variable("HF_ENDPOINT").or_else(|| set(&settings.mirror));
         let is_on = |name: &str| {
             variable(name).is_some_and(|value| {
                 matches!(value.trim().to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
@@ -63,7 +77,7 @@ impl NetworkOptions {
         let token = variable("HF_TOKEN").filter(|_| settings.environment_token);
         Ok(Self {
             endpoint: Endpoint::parse(endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT))?,
-            proxy: settings.proxy.clone(),
+            proxy: set(&settings.proxy),
             offline: settings.offline || is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             token: token.map(|token| Token(token.trim().to_owned())),
         })
@@ -94,13 +108,14 @@ pub(crate) struct Endpoint(Url);
 
 impl Endpoint {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let doing = format!("use the hub at `{text}`");
+        let doing = format!("use the hub at `{}`", shown(text));
         let refused = |reason: &str| Error::Hub {
             doing: doing.clone().into(),
             kind: HubFailure::Insecure,
             reason: reason.into(),
         };
-        let url = Url::parse(text.trim()).map_err(|_| refused("it is no web address"))?;
+        let url = Url::parse(text.trim())
+            .map_err(|_| refused("it is no web address; those begin with https://"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("an address with a name or password in it could be written to a log"));
         }
@@ -154,6 +169,15 @@ impl Endpoint {
             return Err(format!("the redirect to `{shown}` leads into this network"));
         }
         Ok(url)
+    }
+}
+
+/// Of an address what holds no secret: scheme, host and port, or the whole of a text without a name and password.
+fn shown(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if url.has_host() => url.origin().ascii_serialization(),
+        _ if text.contains('@') => "…".into(),
+        _ => text.to_owned(),
     }
 }
 

@@ -37,14 +37,26 @@ impl HubFailure {
     }
 }
 
+/// Who answered, and what was sent along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// The hub itself and none of the servers that it names.
+    pub(crate) is_hub: bool,
+    pub(crate) with_token: bool,
+}
+
 /// The failure that an answer with this status is.
-pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap) -> Error {
+pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap, asked: Asked) -> Error {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let code = header("x-error-code");
     let said: String =
         header("x-error-message").chars().filter(|letter| !letter.is_control()).take(300).collect();
     let kind = match status.as_u16() {
         401 if code == "GatedRepo" => HubFailure::Gated,
+        // What the hub says of a repository comes with a code; without one a token is what it does not like.
+        401 if asked.with_token && code.is_empty() => HubFailure::Gated,
+        // Behind the hub it is an address that is no longer good: the next try gets another one.
+        401 | 403 if !asked.is_hub && code.is_empty() => HubFailure::Server,
         403 => HubFailure::Gated,
         // A repository that does not exist answers like one that is private.
         401 | 404 | 410 => HubFailure::Missing,
@@ -57,6 +69,7 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap) ->
         _ => HubFailure::Protocol,
     };
     let mut reason = match kind {
+        HubFailure::Gated if status == 401 && asked.with_token => "the access token is refused".to_owned(),
         HubFailure::Gated if code.is_empty() => "access is refused".to_owned(),
         HubFailure::Gated => "its owner asks for a login and that conditions are accepted".to_owned(),
         HubFailure::Missing if code.is_empty() => "it does not exist there, or is private".to_owned(),

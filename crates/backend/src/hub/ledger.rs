@@ -1,7 +1,7 @@
 //! The network ledger: every request that left this machine, readable by its user.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -67,8 +67,9 @@ impl NetworkLedger {
         let mut entries: Vec<LedgerEntry> = Vec::new();
         for path in [&self.older, &self.newer] {
             let Ok(file) = File::open(path) else { continue };
-            let lines = BufReader::new(file).lines().map_while(Result::ok);
-            for line in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
+            // Bytes and not texts: one line that is none must not hide those after it.
+            let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+            for line in lines.filter_map(|line| serde_json::from_slice(&line).ok()) {
                 match line {
                     Line::Sent { id, time, host, purpose } => {
                         entries.push(LedgerEntry { id, time, host, purpose, bytes: None });
@@ -105,14 +106,26 @@ impl NetworkLedger {
         }
         // Several programs may share the folder.
         let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&self.lock)?;
-        lock.lock()?;
+        // Some network file systems know no locks: a line is one write, and is appended all the same.
+        lock.lock().ok();
         if std::fs::metadata(&self.newer).is_ok_and(|newer| newer.len() >= LARGEST_FILE) {
-            std::fs::rename(&self.newer, &self.older)?;
+            // Where somebody reads the older one it cannot be replaced now: a larger file is better than a lost line.
+            std::fs::rename(&self.newer, &self.older).ok();
         }
+        let mut file = OpenOptions::new().create(true).append(true).read(true).open(&self.newer)?;
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        OpenOptions::new().create(true).append(true).open(&self.newer)?.write_all(text.as_bytes())
+        if ends_within_a_line(&mut file) {
+            text.insert(0, '\n');
+        }
+        file.write_all(text.as_bytes())
     }
+}
+
+/// Whether a program ended, or the disk filled, in the middle of the last line.
+fn ends_within_a_line(file: &mut File) -> bool {
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1)).is_ok() && file.read_exact(&mut last).is_ok() && last != [b'\n']
 }
 
 /// A request under way.

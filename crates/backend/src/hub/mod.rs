@@ -22,7 +22,7 @@ pub use ledger::{LedgerEntry, NetworkLedger, Purpose};
 pub use names::{Commit, RepositoryId, check_path, check_paths, is_model_file};
 pub use repository::{Repository, RepositoryFile, SearchHit};
 pub use timing::Timing;
-pub(crate) use transport::{Answer, Resume, Transport};
+pub(crate) use transport::{Answer, Transport};
 
 use crate::error::Result;
 
@@ -33,28 +33,29 @@ pub struct Hub(Arc<Transport>);
 impl Hub {
     /// The hub that `options` name. No request leaves yet.
     pub fn new(options: NetworkOptions, ledger: NetworkLedger, timing: Timing) -> Self {
-        Self(Arc::new(Transport::new(options, timing, ledger)))
+        Self::settled(Ok(options), ledger, timing)
     }
 
-    /// The address and the rules of its requests.
-    pub fn options(&self) -> &NetworkOptions {
-        &self.0.options
+    /// The same, where the options may name an address that may not be asked: what needs no request goes on, and
+    /// every request ends in that error.
+    pub(crate) fn settled(options: Result<NetworkOptions>, ledger: NetworkLedger, timing: Timing) -> Self {
+        Self(Arc::new(Transport::new(options, timing, ledger)))
     }
 
     pub(crate) fn transport(&self) -> &Transport {
         &self.0
     }
 
-    /// Begins the body of a file, where `resume` says. Any status is an answer.
+    /// Begins the body of a file at byte `start`. Any status is an answer.
     pub(crate) async fn file(
         &self,
         id: &RepositoryId,
         commit: &Commit,
         path: &str,
-        resume: &Resume,
+        start: u64,
     ) -> Result<Answer> {
         let parts = [id.owner(), id.name(), "resolve", commit.as_str()];
-        let url = self.0.options.endpoint.below(parts.into_iter().chain(path.split('/')));
-        self.0.get(&format!("fetch `{path}` of `{id}`"), url, Purpose::ModelFile, resume).await
+        let url = self.0.options()?.endpoint.below(parts.into_iter().chain(path.split('/')));
+        self.0.get(&format!("fetch `{path}` of `{id}`"), url, Purpose::ModelFile, start).await
     }
 }

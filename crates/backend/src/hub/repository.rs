@@ -1,8 +1,12 @@
 //! What a hub tells of a repository: its commit, its terms, its files.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use reqwest::Url;
 use reqwest::header::LINK;
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::Digest;
 use super::ledger::Purpose;
@@ -14,6 +18,10 @@ use crate::error::{Error, Result};
 const MOST_FILES: usize = 10_000;
 const MOST_PAGES: usize = 50;
 const MOST_HITS: usize = 50;
+/// Bytes of a page of a listing, which has 1,000 files at most.
+const LARGEST_PAGE: usize = 4 << 20;
+/// Bytes of what is said of a repository, or found by a search.
+const LARGEST_ANSWER: usize = 1 << 20;
 
 /// A repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,12 +58,83 @@ pub struct SearchHit {
 #[derive(Deserialize)]
 struct RepositoryAnswer {
     sha: String,
-    #[serde(default)]
-    gated: serde_json::Value,
-    #[serde(default, rename = "cardData")]
-    card: serde_json::Value,
+    gated: Option<AnyForm<Gate>>,
+    #[serde(rename = "cardData")]
+    card: Option<AnyForm<Card>>,
     #[serde(default)]
     tags: Vec<String>,
+}
+
+/// What its owner wrote into the card of a repository.
+#[derive(Default, Deserialize)]
+struct Card {
+    #[serde(rename = "license")]
+    licence: Option<AnyForm<Option<String>>>,
+    base_model: Option<AnyForm<BaseModel>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BaseModel {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for BaseModel {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Gate {
+    Is(bool),
+    By(String),
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::Is(false)
+    }
+}
+
+/// What anybody may have written in another form, which is no reason to refuse the rest.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnyForm<T> {
+    Known(T),
+    Other(IgnoredAny),
+}
+
+/// A list that ends in an error behind its first 10,000 elements, before it takes more memory.
+struct Bounded<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "a list of at most {MOST_FILES} elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = sequence.next_element()? {
+                    if elements.len() == MOST_FILES {
+                        return Err(serde::de::Error::invalid_length(MOST_FILES + 1, &self));
+                    }
+                    elements.push(element);
+                }
+                Ok(elements)
+            }
+        }
+
+        deserializer.deserialize_seq(Elements(PhantomData)).map(Self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -83,8 +162,7 @@ struct HitAnswer {
     tags: Vec<String>,
     downloads: Option<u64>,
     likes: Option<u64>,
-    #[serde(default)]
-    gated: serde_json::Value,
+    gated: Option<AnyForm<Gate>>,
 }
 
 impl Hub {
@@ -96,19 +174,21 @@ impl Hub {
         let doing = format!("look up the repository `{id}`");
         let revision = revision.unwrap_or("main");
         let parts = ["api", "models", id.owner(), id.name(), "revision", revision];
-        let url = self.transport().options.endpoint.below(parts);
-        let (_, answer) = self.transport().json(&doing, url, Purpose::Repository).await?;
-        let answer: RepositoryAnswer = read(&doing, answer)?;
+        let url = self.transport().options()?.endpoint.below(parts);
+        let asked = self.transport().json(&doing, url, Purpose::Repository, LARGEST_ANSWER);
+        let (_, answer): (_, RepositoryAnswer) = asked.await?;
+        let card = known(answer.card);
         let commit =
             Commit::parse(&answer.sha).map_err(|_| broken(&doing, "the answer names no commit".into()))?;
         Ok(Repository {
             id: id.clone(),
             commit,
-            licence: tagged(&answer.tags, "license:").or_else(|| {
-                answer.card.get("license").and_then(|licence| licence.as_str()).map(str::to_owned)
-            }),
-            base_models: base_models(&answer.card),
-            gated: is_gated(&answer.gated),
+            licence: tagged(&answer.tags, "license:").or(known(card.licence)),
+            base_models: match known(card.base_model) {
+                BaseModel::One(model) => vec![model],
+                BaseModel::Several(models) => models,
+            },
+            gated: is_gated(answer.gated),
         })
     }
 
@@ -118,15 +198,15 @@ impl Hub {
     /// [`Error::Hub`].
     pub async fn files(&self, id: &RepositoryId, commit: &Commit) -> Result<Vec<RepositoryFile>> {
         let doing = format!("list the files of `{id}`");
-        let endpoint = &self.transport().options.endpoint;
+        let endpoint = &self.transport().options()?.endpoint;
         let parts = ["api", "models", id.owner(), id.name(), "tree", commit.as_str()];
         let mut url = endpoint.below(parts);
         url.query_pairs_mut().append_pair("recursive", "true");
         let mut files = Vec::new();
         for _ in 0..MOST_PAGES {
-            let (headers, answer) = self.transport().json(&doing, url.clone(), Purpose::FileList).await?;
-            let entries: Vec<TreeAnswer> = read(&doing, answer)?;
-            for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
+            let asked = self.transport().json(&doing, url.clone(), Purpose::FileList, LARGEST_PAGE);
+            let (headers, entries): (_, Bounded<TreeAnswer>) = asked.await?;
+            for entry in entries.0.into_iter().filter(|entry| entry.kind == "file") {
                 files.push(file(&doing, entry)?);
             }
             if files.len() > MOST_FILES {
@@ -149,23 +229,23 @@ impl Hub {
     /// [`Error::Hub`].
     pub async fn search(&self, words: &str, most: usize) -> Result<Vec<SearchHit>> {
         let doing = format!("search for `{words}`");
-        let mut url: Url = self.transport().options.endpoint.below(["api", "models"]);
+        let mut url: Url = self.transport().options()?.endpoint.below(["api", "models"]);
         url.query_pairs_mut()
             .append_pair("search", words)
             .append_pair("filter", "onnx")
             .append_pair("pipeline_tag", "text-generation")
             .append_pair("sort", "downloads")
             .append_pair("limit", &most.min(MOST_HITS).to_string());
-        let (_, answer) = self.transport().json(&doing, url, Purpose::Search).await?;
-        let hits: Vec<HitAnswer> = read(&doing, answer)?;
+        let asked = self.transport().json(&doing, url, Purpose::Search, LARGEST_ANSWER);
+        let (_, hits): (_, Bounded<HitAnswer>) = asked.await?;
         // An id that is none could only mislead.
-        let readable = hits.into_iter().filter_map(|hit| Some((RepositoryId::parse(&hit.id).ok()?, hit)));
+        let readable = hits.0.into_iter().filter_map(|hit| Some((RepositoryId::parse(&hit.id).ok()?, hit)));
         let hits = readable.map(|(id, hit)| SearchHit {
             id,
             licence: tagged(&hit.tags, "license:"),
             downloads: hit.downloads,
             likes: hit.likes,
-            gated: is_gated(&hit.gated),
+            gated: is_gated(hit.gated),
         });
         Ok(hits.take(most.min(MOST_HITS)).collect())
     }
@@ -188,19 +268,20 @@ fn tagged(tags: &[String], name: &str) -> Option<String> {
     tags.iter().find_map(|tag| tag.strip_prefix(name)).map(str::to_owned)
 }
 
-fn base_models(card: &serde_json::Value) -> Vec<String> {
-    match card.get("base_model") {
-        Some(serde_json::Value::String(model)) => vec![model.clone()],
-        Some(serde_json::Value::Array(models)) => {
-            models.iter().filter_map(|model| model.as_str().map(str::to_owned)).collect()
-        }
-        _ => Vec::new(),
+/// What is known of a part that may have any form; nothing where it has another.
+fn known<T: Default>(part: Option<AnyForm<T>>) -> T {
+    match part {
+        Some(AnyForm::Known(value)) => value,
+        Some(AnyForm::Other(_)) | None => T::default(),
     }
 }
 
 /// `false`, or `"auto"` and `"manual"`.
-fn is_gated(gated: &serde_json::Value) -> bool {
-    gated.as_bool().unwrap_or_else(|| gated.is_string())
+fn is_gated(gated: Option<AnyForm<Gate>>) -> bool {
+    match known(gated) {
+        Gate::Is(gated) => gated,
+        Gate::By(whom) => !whom.is_empty(),
+    }
 }
 
 /// The address behind `<…>; rel="next"` (RFC 8288).
@@ -209,11 +290,6 @@ fn next_page(link: &str) -> Option<&str> {
         let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         parameters.contains("rel=\"next\"").then_some(address)
     })
-}
-
-fn read<T: for<'de> Deserialize<'de>>(doing: &str, answer: serde_json::Value) -> Result<T> {
-    serde_json::from_value(answer)
-        .map_err(|error| broken(doing, format!("the answer has another form: {error}")))
 }
 
 fn broken(doing: &str, reason: String) -> Error {

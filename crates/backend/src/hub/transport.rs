@@ -4,37 +4,30 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
-    LOCATION, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE,
 };
 use reqwest::{Client, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::endpoint::NetworkOptions;
-use super::failure::{self, HubFailure};
+use super::failure::{self, Asked, HubFailure};
 use super::ledger::{NetworkLedger, OpenEntry, Purpose};
 use super::timing::Timing;
 use crate::error::{Error, Result};
 
 const MOST_REDIRECTS: usize = 5;
-/// The largest answer that is read as JSON. A page of a listing has 1,000 files at most.
-const LARGEST_JSON: usize = 8 << 20;
+/// The longest wait between two tries while somebody looks at a list that does not come.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Sends requests.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pub(crate) options: NetworkOptions,
+    /// What is wrong with them is what every request ends in.
+    options: Result<NetworkOptions>,
     pub(crate) timing: Timing,
     ledger: NetworkLedger,
     client: OnceLock<Result<Client>>,
-}
-
-/// Where a file's bytes are to begin.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Resume {
-    pub(crate) start: u64,
-    /// The strong tag of the bytes before `start`.
-    pub(crate) etag: Option<String>,
 }
 
 /// The head of an answer, and the body to come.
@@ -47,16 +40,26 @@ pub(crate) struct Answer {
     pub(crate) hub_headers: HeaderMap,
     /// The address that answered.
     pub(crate) url: Url,
+    asked: Asked,
     response: Response,
     entry: OpenEntry,
 }
 
 impl Transport {
-    pub(crate) fn new(options: NetworkOptions, timing: Timing, ledger: NetworkLedger) -> Self {
+    pub(crate) fn new(options: Result<NetworkOptions>, timing: Timing, ledger: NetworkLedger) -> Self {
         Self { options, timing, ledger, client: OnceLock::new() }
     }
 
-    /// Asks for `url` and follows where the answer leads. A status that is no success is an answer too.
+    /// The address and the rules of requests.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] where they name an address that may not be asked.
+    pub(crate) fn options(&self) -> Result<&NetworkOptions> {
+        self.options.as_ref().map_err(Clone::clone)
+    }
+
+    /// Asks for `url` from byte `start` on and follows where the answer leads. A status that is no success is an
+    /// answer too.
     ///
     /// # Errors
     /// [`Error::Hub`] where no answer came or may be used.
@@ -65,18 +68,21 @@ impl Transport {
         doing: &str,
         mut url: Url,
         purpose: Purpose,
-        resume: &Resume,
+        start: u64,
     ) -> Result<Answer> {
         let failed = |kind, reason: String| Error::Hub { doing: doing.into(), kind, reason: reason.into() };
-        if self.options.offline {
+        let options = self.options()?;
+        if options.offline {
             let reason = "the network is switched off in the settings or by HF_HUB_OFFLINE".to_owned();
             return Err(failed(HubFailure::Offline, reason));
         }
-        let client = self.client()?;
+        let client = self.client(options)?;
         let mut hub_headers = HeaderMap::new();
         for _ in 0..=MOST_REDIRECTS {
             let host = url.host_str().unwrap_or_default().to_owned();
-            let request = client.get(url.clone()).headers(self.headers(&url, resume));
+            let headers = headers(options, &url, start);
+            let with_token = headers.contains_key(AUTHORIZATION);
+            let request = client.get(url.clone()).headers(headers);
             let entry = self.ledger.begin(&host, purpose);
             let response = match timeout(self.timing.answer, request.send()).await {
                 Ok(Ok(response)) => response,
@@ -86,7 +92,7 @@ impl Transport {
                 Err(_) => return Err(failed(HubFailure::Unreachable, format!("`{host}` does not answer"))),
             };
             let (status, headers) = (response.status(), response.headers().clone());
-            let is_hub = self.options.endpoint.is_origin_of(&url);
+            let is_hub = options.endpoint.is_origin_of(&url);
             let location = headers.get(LOCATION).filter(|_| status.is_redirection());
             if is_hub {
                 // What the hub says first counts: the servers behind it know the bytes and not the file.
@@ -98,11 +104,11 @@ impl Transport {
             }
             let Some(location) = location else {
                 let doing = doing.to_owned();
-                return Ok(Answer { doing, status, headers, hub_headers, url, response, entry });
+                let asked = Asked { is_hub, with_token };
+                return Ok(Answer { doing, status, headers, hub_headers, url, asked, response, entry });
             };
             let location = location.to_str().unwrap_or_default();
-            url = self
-                .options
+            url = options
                 .endpoint
                 .follow(&url, location)
                 .map_err(|reason| failed(HubFailure::Insecure, reason))?;
@@ -110,21 +116,24 @@ impl Transport {
         Err(failed(HubFailure::Protocol, format!("more than {MOST_REDIRECTS} redirects")))
     }
 
-    /// Asks for JSON, again where that may help.
+    /// Asks for JSON of at most `largest` bytes, again where that may help.
     ///
     /// # Errors
     /// [`Error::Hub`].
-    pub(crate) async fn json(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         doing: &str,
         url: Url,
         purpose: Purpose,
-    ) -> Result<(HeaderMap, serde_json::Value)> {
+        largest: usize,
+    ) -> Result<(HeaderMap, T)> {
         let mut tried = 0;
         loop {
             tried += 1;
             let result =
-                match timeout(self.timing.answer * 4, self.json_once(doing, url.clone(), purpose)).await {
+                match timeout(self.timing.answer * 4, self.json_once(doing, url.clone(), purpose, largest))
+                    .await
+                {
                     Ok(result) => result,
                     Err(_) => Err(Error::Hub {
                         doing: doing.into(),
@@ -134,32 +143,36 @@ impl Transport {
                 };
             let Err(Error::Hub { kind, .. }) = &result else { return result };
             match self.pause_after(*kind, tried) {
-                // Somebody waits for this one: a few tries, not as many as a download has.
-                Some(pause) if tried < self.timing.tries.min(3) => tokio::time::sleep(pause).await,
+                // Somebody looks at this one: a few tries and short waits, not as many and long as a download has.
+                Some(pause) if tried < self.timing.tries.min(3) && pause <= LONGEST_LOOK => {
+                    tokio::time::sleep(pause).await;
+                }
                 _ => return result,
             }
         }
     }
 
-    async fn json_once(
+    async fn json_once<T: DeserializeOwned>(
         &self,
         doing: &str,
         url: Url,
         purpose: Purpose,
-    ) -> Result<(HeaderMap, serde_json::Value)> {
-        let mut answer = self.get(doing, url, purpose, &Resume::default()).await?;
+        largest: usize,
+    ) -> Result<(HeaderMap, T)> {
+        let mut answer = self.get(doing, url, purpose, 0).await?;
         if answer.status != StatusCode::OK {
-            return Err(failure::of_answer(doing, answer.status, &answer.headers));
+            return Err(answer.failure());
         }
         let mut text = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
-            if text.len() + chunk.as_ref().len() > LARGEST_JSON {
-                return Err(answer.broken("the answer is longer than any listing"));
+            if text.len() + chunk.as_ref().len() > largest {
+                return Err(answer.broken(&format!("the answer is longer than {largest} bytes")));
             }
             text.extend_from_slice(chunk.as_ref());
         }
+        // Read into what is wanted of it at once: any JSON as a tree takes many times its text.
         let value = serde_json::from_slice(&text)
-            .map_err(|error| answer.broken(&format!("no JSON came: {error}")))?;
+            .map_err(|error| answer.broken(&format!("the answer has another form: {error}")))?;
         Ok((answer.headers, value))
     }
 
@@ -173,30 +186,8 @@ impl Transport {
         }
     }
 
-    fn headers(&self, url: &Url, resume: &Resume) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        // A length and a digest belong to the bytes as they are.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if resume.start > 0 {
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-", resume.start)) {
-                headers.insert(RANGE, range);
-            }
-            if let Some(etag) = resume.etag.as_ref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
-                headers.insert(IF_RANGE, etag);
-            }
-        }
-        let token = self.options.token.as_ref().filter(|_| self.options.endpoint.may_have_token(url));
-        if let Some(token) = token
-            && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.0))
-        {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        headers
-    }
-
     /// Made at the first request: it reads the system's certificates.
-    fn client(&self) -> Result<&Client> {
+    fn client(&self, options: &NetworkOptions) -> Result<&Client> {
         let client = self.client.get_or_init(|| {
             // Someone else in this process may have chosen already; any choice will do.
             rustls::crypto::ring::default_provider().install_default().ok();
@@ -210,9 +201,9 @@ impl Transport {
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(self.timing.connect)
                 .referer(false);
-            if let Some(proxy) = &self.options.proxy {
+            if let Some(proxy) = &options.proxy {
                 builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?);
-            } else if self.options.endpoint.is_loopback() {
+            } else if options.endpoint.is_loopback() {
                 builder = builder.no_proxy();
             }
             builder.build().map_err(failed)
@@ -250,7 +241,7 @@ impl Answer {
 
     /// The failure that this answer is.
     pub(crate) fn failure(&self) -> Error {
-        failure::of_answer(&self.doing, self.status, &self.headers)
+        failure::of_answer(&self.doing, self.status, &self.headers, self.asked)
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -261,11 +252,6 @@ impl Answer {
     pub(crate) fn hub_header(&self, name: &str) -> Option<&str> {
         let value = self.hub_headers.get(name)?.to_str().ok()?;
         Some(value.trim_start_matches("W/").trim_matches('"'))
-    }
-
-    /// The tag by which the rest of this body can be asked for; a weak one does not promise equal bytes.
-    pub(crate) fn strong_etag(&self) -> Option<&str> {
-        self.header(ETAG.as_str()).filter(|etag| etag.starts_with('"') && etag.len() <= 256)
     }
 
     /// Whether the body is not the bytes themselves.
@@ -281,20 +267,41 @@ impl Answer {
     }
 }
 
+fn headers(options: &NetworkOptions, url: &Url, start: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // A length and a digest belong to the bytes as they are.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if start > 0
+        && let Ok(range) = HeaderValue::from_str(&format!("bytes={start}-"))
+    {
+        headers.insert(RANGE, range);
+    }
+    let token = options.token.as_ref().filter(|_| options.endpoint.may_have_token(url));
+    if let Some(token) = token
+        && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.0))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    headers
+}
+
 fn kind_of(error: &reqwest::Error) -> HubFailure {
     match error {
-        error if is_tls(error) => HubFailure::Insecure,
+        error if is_untrusted(error) => HubFailure::Insecure,
         error if error.is_builder() => HubFailure::Protocol,
         _ => HubFailure::Unreachable,
     }
 }
 
-/// Whether a failure of TLS lies below. What an I/O error wraps is not among its sources.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether a server lies below that is not trusted. Other failures of TLS are those of a connection: a login page
+/// in its place, bytes that were damaged. What an I/O error wraps is not among its sources.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::Error::{General, InvalidCertificate, NoCertificatesPresented};
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || wrapped.is_some_and(|wrapped| is_tls(wrapped))
-        || error.source().is_some_and(is_tls)
+    matches!(error.downcast_ref(), Some(InvalidCertificate(_) | NoCertificatesPresented | General(_)))
+        || wrapped.is_some_and(|wrapped| is_untrusted(wrapped))
+        || error.source().is_some_and(is_untrusted)
 }
 
 /// The error and its causes. Addresses are left out: a signed one is a key.

@@ -58,6 +58,11 @@ pub(crate) fn hub_at(endpoint: &str, data: &Path, timing: Timing) -> Hub {
     Hub::new(options, NetworkLedger::new(data), timing)
 }
 
+/// A disk with room enough: that of the machine has as much as it has.
+pub(crate) fn roomy() -> DiskRules {
+    DiskRules { available: Arc::new(|_| Ok(1 << 40)), ..DiskRules::default() }
+}
+
 /// Nothing is looked at: the files of most tests are noise.
 pub(crate) fn any_model(downloader: Downloader) -> Downloader {
     downloader.with_inspect(Arc::new(|_| Ok(())))
@@ -80,7 +85,7 @@ impl Place {
         let server = HubServer::start();
         server.store(REPOSITORY, files);
         let data = tempfile::tempdir().expect("a folder");
-        Self { server, data, timing: timing(), disk: DiskRules::default() }
+        Self { server, data, timing: timing(), disk: roomy() }
     }
 
     pub(crate) fn models(&self) -> PathBuf {

@@ -36,11 +36,13 @@ pub(crate) enum Act {
     Empty,
     /// 200 and everything, whatever range was asked for.
     WholeForRange,
+    /// The same, and the connection ends after so many bytes of it.
+    WholeForRangeCutAfter(usize),
     /// 206 with a range so much off.
     OtherRange(i64),
     NoContentRange,
     Unsatisfiable,
-    /// 206 whatever tag was asked for, under this one.
+    /// Right, under this tag.
     Tag(&'static str),
     /// A tag that nobody promises equal bytes by, no commit, no length of the linked file.
     BareMirror,
@@ -59,6 +61,8 @@ pub(crate) enum Act {
     Gzip,
     LoginPage,
     Status(u16, Vec<(&'static str, &'static str)>),
+    /// The same from the server that the hub names, for a large file.
+    StatusBehind(u16),
 }
 
 /// A repository.
@@ -69,6 +73,8 @@ pub(crate) struct Stored {
     pub(crate) licence: Option<&'static str>,
     /// What the listing says in the place of the truth.
     pub(crate) listing: Option<Vec<u8>>,
+    /// What is said of the repository itself in the place of the truth.
+    pub(crate) answer: Option<Vec<u8>>,
 }
 
 /// A request that came.
@@ -258,7 +264,13 @@ impl Shared {
     }
 
     fn send_repository(&self, stream: &TcpStream, id: &str) -> std::io::Result<()> {
+        if let Act::Status(status, headers) = self.next_act("api") {
+            return send(stream, status, &headers, b"no");
+        }
         let Some(stored) = self.state().repositories.get(id).cloned() else { return missing(stream) };
+        if let Some(answer) = stored.answer {
+            return send(stream, 200, &[], &answer);
+        }
         let gated: Value = if stored.gated { "manual".into() } else { false.into() };
         let answer = json!({
             "sha": COMMIT, "gated": gated,
@@ -378,8 +390,11 @@ impl Shared {
             .seen
             .header("range")
             .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-        let is_same = request.seen.header("if-range").is_none_or(|asked| asked == tag);
-        let start = asked.filter(|_| is_same && !matches!(act, Act::WholeForRange));
+        if let Act::StatusBehind(status) = act {
+            return send(stream, *status, &[], b"no");
+        }
+        let is_whole = matches!(act, Act::WholeForRange | Act::WholeForRangeCutAfter(_));
+        let start = asked.filter(|_| !is_whole);
         if matches!(act, Act::Unsatisfiable) || start.is_some_and(|start| start >= bytes.len()) {
             return send(stream, 416, &[], b"");
         }
@@ -451,7 +466,9 @@ impl Shared {
                     writer.write_all(b"0\r\n\r\n")?;
                 }
             }
-            Act::CutAfter(bytes) => self.write(stream, &body[..body.len().min(*bytes)])?,
+            Act::CutAfter(bytes) | Act::WholeForRangeCutAfter(bytes) => {
+                self.write(stream, &body[..body.len().min(*bytes)])?
+            }
             _ => self.write(stream, body)?,
         }
         writer.flush()
