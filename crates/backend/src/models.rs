@@ -391,7 +391,7 @@ impl Models {
         for_load: bool,
         mut on_progress: impl FnMut(&PrepareProgress),
     ) -> Result<Option<Prepared>> {
-        let load = self.load_options()?;
+        let load = self.load_options_of(model)?;
         let options =
             PrepareOptions { force, memory: Some(Memory::now().available), ..PrepareOptions::like(&load) };
         let running = self.0.inference.prepare(model.model_folder(), options);
@@ -417,6 +417,7 @@ impl Models {
 
     /// Loads a model. The first large one that is loaded on this machine tells how many threads to use.
     async fn load(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
+        let options = self.suited(options, model);
         let Inner { inference, directories, .. } = self.0.as_ref();
         let folder = model.model_folder();
         let options = LoadOptions { kv_bytes: system::conversation_memory(model.size), ..options };
@@ -501,6 +502,18 @@ impl Models {
             cache_window: state.settings.cache_window,
             ..LoadOptions::with_library(library)
         })
+    }
+
+    /// How `model` is loaded on this machine.
+    ///
+    /// # Errors
+    /// [`Error::LibraryMissing`].
+    pub fn load_options_of(&self, model: &InstalledModel) -> Result<LoadOptions> {
+        Ok(self.suited(self.load_options()?, model))
+    }
+
+    fn suited(&self, options: LoadOptions, model: &InstalledModel) -> LoadOptions {
+        LoadOptions { other_names: self.0.store.knows_files(model), ..options }
     }
 
     fn save(&self, settings: &Settings) {

@@ -1,9 +1,11 @@
 //! The models on this machine: those that the user installed and those that the application brings.
 //!
-//! `manifest` says what an installed model is made of, `verify` whether it still is; `staging` holds what is not
-//! whole yet, and `files` writes so that a file is whole or not there.
+//! `manifest` says what an installed model is made of, `verify` whether it still is, `known_files` whether that is
+//! enough for a file with several names; `staging` holds what is not whole yet, and `files` writes so that a file is
+//! whole or not there.
 
 pub(crate) mod files;
+mod known_files;
 mod manifest;
 pub(crate) mod staging;
 pub(crate) mod verify;
@@ -254,6 +256,13 @@ impl ModelStore {
         }
         let first = self.models().into_iter().next();
         first.ok_or_else(|| Error::NoModel { folder: self.installed.clone() })
+    }
+
+    /// Whether it is known what is in the files of a model, so that they may have other names too, as package
+    /// managers and deduplication give them: the application brings it, or its manifest lists each such file.
+    pub(crate) fn knows_files(&self, model: &InstalledModel) -> bool {
+        let is_own = || model.folder.parent() == Some(self.installed.as_path());
+        model.source == ModelSource::BuiltIn || is_own() && known_files::are_listed(&model.folder)
     }
 }
 

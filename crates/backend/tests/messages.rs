@@ -101,6 +101,7 @@ fn load_options() -> impl Strategy<Value = LoadOptions> {
         |(library, threads, execution_provider, (cache_window, kv_bytes), kv_backend)| LoadOptions {
             library,
             threads,
+            other_names: true,
             execution_provider,
             cache_window,
             kv_bytes,
@@ -133,13 +134,14 @@ fn owner() -> impl Strategy<Value = Owner> {
 fn job() -> impl Strategy<Value = Job> {
     let folder = || (text(), path()).prop_map(|(id, path)| ModelFolder { id, path });
     let memory = option::of(any::<u64>());
-    let preparation = (path(), option::of(size()), any::<bool>(), seconds(), memory).prop_map(
-        |(library, threads, force, least_speedup, memory)| PrepareOptions {
+    let preparation = (path(), option::of(size()), any::<bool>(), seconds(), memory, any::<bool>()).prop_map(
+        |(library, threads, force, least_speedup, memory, other_names)| PrepareOptions {
             library,
             threads,
             force,
             least_speedup,
             memory,
+            other_names,
         },
     );
     prop_oneof![

@@ -111,7 +111,8 @@ impl Findings {
             .into_iter()
             .map(|(model, _)| model)
             .find(|model| model.source == ModelSource::BuiltIn && Some(&model.id) != selected.as_ref());
-        if let (Some(model), Ok(options)) = (built_in, models.load_options())
+        if let Some(model) = built_in
+            && let Ok(options) = models.load_options_of(&model)
             && let Ok(about) = run.wait(run.inference().load(model.model_folder(), options))
         {
             run.end().ok();

@@ -99,7 +99,7 @@ fn measure(
     keep(run, None)?;
     run.wait(run.inference().unload())?;
     keep(run, Some(folder))?;
-    let options = run.backend().models().load_options()?;
+    let options = run.backend().models().load_options_of(&ready.model)?;
     run.wait(run.inference().load(ready.model.model_folder(), options))?;
     let (files, file_bytes) = read_files(folder);
     let resumed = answer(run, true, prompt)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use graph::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::onnx::{ContractHints, Drafts, ExecutionProviderChoice, OnnxDecoder, OnnxOptions, Runtime};
@@ -24,6 +25,8 @@ const MOST_THREADS: usize = 8;
 pub struct LoadOptions {
     /// The absolute path of the ONNX Runtime library.
     pub library: PathBuf,
+    /// Whether the model's files may have other names too; see [`graph::Limits::other_names`].
+    pub other_names: bool,
     /// Threads inside one operator; `None` takes the number of cores, at most eight.
     pub threads: Option<usize>,
     pub execution_provider: ExecutionProviderChoice,
@@ -40,6 +43,7 @@ impl LoadOptions {
     pub fn with_library(library: PathBuf) -> Self {
         Self {
             library,
+            other_names: false,
             threads: None,
             execution_provider: ExecutionProviderChoice::Auto,
             cache_window: None,
@@ -120,7 +124,8 @@ impl Engine<OnnxDecoder> {
         let runtime = Runtime::open(&options.library)?;
         let onnx = onnx_options(&config, options);
         let choice = prepare::choose(folder, &graph, &runtime, onnx.threads, onnx.execution_provider);
-        let (mut decoder, choice) = load(folder, &graph, choice, &runtime, &onnx)?;
+        let limits = Limits { other_names: options.other_names, ..Limits::default() };
+        let (mut decoder, choice) = load(folder, &graph, choice, &runtime, &onnx, &limits)?;
         check_vocabulary(folder, &config, &text.tokenizer, decoder.spec().vocabulary_size)?;
         let mut notices = decoder.notices().to_vec();
         if let GraphChoice::Original { why: why @ WhyOriginal::Unusable { .. } } = &choice.choice {
@@ -165,15 +170,16 @@ fn load(
     choice: Choice,
     runtime: &Runtime,
     options: &OnnxOptions,
+    limits: &Limits,
 ) -> Result<(OnnxDecoder, Choice)> {
-    let result = OnnxDecoder::load(runtime, &folder.join(&choice.graph), options);
+    let result = OnnxDecoder::load_within(runtime, &folder.join(&choice.graph), options, limits);
     match (result, &choice.choice) {
         (Ok(decoder), _) => Ok((decoder, choice)),
         (Err(error), GraphChoice::Original { .. }) => Err(error),
         (Err(error), GraphChoice::Prepared) => {
             let Failure { kind, message: reason } = error.into();
             tracing::warn!(graph = choice.graph, reason, "the prepared graph does not load");
-            let decoder = OnnxDecoder::load(runtime, &folder.join(original), options)?;
+            let decoder = OnnxDecoder::load_within(runtime, &folder.join(original), options, limits)?;
             // Memory may be there the next time; what is wrong with a graph stays.
             if kind != FailureKind::OutOfMemory {
                 prepare::discard(folder, original);
@@ -194,7 +200,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     let config = ModelConfig::read(folder)?;
     let graph = find_graph(folder, &config)?;
     ModelText::open(folder, &config)?;
-    graph::preflight::check(&folder.join(graph), &graph::Limits::default())?;
+    graph::preflight::check(&folder.join(graph), &Limits::default())?;
     Ok(())
 }
 

@@ -40,6 +40,22 @@ fn copy_of(source: &Path) -> TempDir {
     target
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_with_several_names_is_opened_where_it_is_known_what_is_in_it() {
+    let folder = copy_of(&tiny());
+    let shared = tempfile::tempdir_in(folder.path()).expect("a folder");
+    for entry in fs::read_dir(folder.path()).expect("listed").flatten() {
+        if entry.path().is_file() {
+            fs::hard_link(entry.path(), shared.path().join(entry.file_name())).expect("named");
+        }
+    }
+    let said = fails(folder.path(), "model.onnx", FailureKind::ModelBroken);
+    assert!(said.contains("import the model as a copy"), "{said}");
+    let options = LoadOptions { other_names: true, threads: Some(1), ..LoadOptions::with_library(library()) };
+    open_with(folder.path(), &options).expect("it opens");
+}
+
 /// Opens `folder`, which fails with words that name `file`.
 fn fails(folder: &Path, file: &str, kind: FailureKind) -> String {
     let error = open(folder).err().unwrap_or_else(|| panic!("{file}: the folder was opened"));

@@ -103,6 +103,19 @@ fn named(name: &str) -> Pass {
     *passes::ALL.iter().find(|pass| pass.name == name).expect("it is in the list")
 }
 
+#[cfg(unix)]
+#[test]
+fn a_graph_with_several_names_is_prepared_where_it_is_known_what_is_in_it() {
+    let folder = copy_of(&tiny());
+    fs::hard_link(folder.path().join("model.onnx"), folder.path().join("second-name")).expect("named");
+    let with = |other_names| {
+        let options = PrepareOptions { other_names, ..options() };
+        prepare_with(&[HARMLESS], folder.path(), &options, &Cancel::new(), &mut |_| {})
+    };
+    with(false).expect_err("nobody knows whose it is");
+    assert!(matches!(done(with(true)).run, GraphToRun::Prepared(_)));
+}
+
 const HARMLESS: Pass = pass("harmless", |mut graph, _| {
     graph.edit_model().producer_name = Some("the tests".to_owned());
     made(graph)

@@ -127,7 +127,9 @@ impl Graph {
                 return part.map(<[u8]>::to_vec).ok_or_else(|| self.cut_off(self.path()));
             }
             Place::Here { offset, .. } => (self.source.as_ref(), offset),
-            Place::Beside { file, offset, .. } => (opened.file(&self.path().with_file_name(file))?, offset),
+            Place::Beside { file, offset, .. } => {
+                (opened.file(&self.path().with_file_name(file), self.source.other_names())?, offset)
+            }
         };
         let read = source.read_at(offset + skipped, &mut bytes)?;
         if read == bytes.len() { Ok(bytes) } else { Err(self.cut_off(source.path())) }
@@ -158,13 +160,13 @@ impl Graph {
 struct Opened(Option<Source>);
 
 impl Opened {
-    fn file(&mut self, path: &Path) -> Result<&Source> {
+    fn file(&mut self, path: &Path, other_names: bool) -> Result<&Source> {
         if self.0.as_ref().is_none_or(|source| source.path() != path) {
             self.0 = None;
         }
         match &mut self.0 {
             Some(source) => Ok(source),
-            empty => Ok(empty.insert(Source::open(path)?)),
+            empty => Ok(empty.insert(Source::open(path, other_names)?)),
         }
     }
 }

@@ -15,7 +15,7 @@ pub enum Error {
     #[error("cannot {doing} `{path}`")]
     File { doing: &'static str, path: PathBuf, source: std::io::Error },
     /// The path leads to a link, a folder or a device, or to a file that has a second name.
-    #[error("`{path}` is {what}, not a file of its own")]
+    #[error("`{path}` is {what}, not a file of its own; import the model as a copy")]
     NotARealFile { path: PathBuf, what: &'static str },
     /// The bytes are no ONNX model.
     #[error("`{path}` is no ONNX model or is damaged: at byte {offset}, in {within}, {reason}")]

@@ -8,6 +8,7 @@ use prost::Message;
 
 use crate::data::DataFile;
 use crate::limits::Limits;
+use crate::preflight::Files;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::read::{Counts, Cursor, Description, Tag, Walk};
 use crate::schema::Kind;
@@ -86,7 +87,7 @@ impl Graph {
     /// # Errors
     /// What is no real file, no ONNX model, damaged, or larger than `limits` allow.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        Self::read(Source::open(path)?, limits)
+        Self::read(Source::open(path, limits.other_names)?, limits)
     }
 
     /// Reads a model from memory. `path` is its name in errors, and where its external data would lie.
@@ -132,6 +133,11 @@ impl Graph {
             data,
             counts,
         })
+    }
+
+    /// The files that may hold its weights.
+    pub(crate) fn files(&self) -> Files {
+        Files::beside(self.path()).with_other_names(self.source.other_names())
     }
 
     /// The file that the graph was read from.

@@ -1,8 +1,11 @@
-//! How large a file, its description and the values that it makes may be.
+//! How large a file, its description and the values that it makes may be, and what counts as a file.
 
 /// Bounds of reading and checking. The defaults leave room for decoders of a hundred layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// Whether files may have other names too, as package managers and deduplication give them: only where
+    /// somebody knows what is in them. A stranger's second name could be that of any file of this machine.
+    pub other_names: bool,
     /// Bytes of the file; protobuf itself ends at 2 GiB.
     pub file_bytes: u64,
     /// Bytes of everything but weights: names, attributes, shapes.
@@ -32,6 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            other_names: false,
             file_bytes: (2 << 30) - 1,
             description_bytes: 64 << 20,
             depth: 64,

@@ -14,6 +14,7 @@ pub(crate) struct Source {
     path: PathBuf,
     bytes: Bytes,
     len: u64,
+    other_names: bool,
 }
 
 #[derive(Debug)]
@@ -23,13 +24,13 @@ enum Bytes {
 }
 
 impl Source {
-    /// Opens a file that is no link and has no second name.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Opens a file that is no link and, unless `other_names` may be, has no second name.
+    pub(crate) fn open(path: &Path, other_names: bool) -> Result<Self> {
         let failed = |source| Error::File { doing: "open", path: path.to_path_buf(), source };
         let unreal = |what| Error::NotARealFile { path: path.to_path_buf(), what };
         let metadata = path.symlink_metadata().map_err(failed)?;
         // Asked before it is opened: opening a pipe waits for somebody who writes.
-        if let Some(what) = unreal_file(&metadata) {
+        if let Some(what) = unreal_file(&metadata, other_names) {
             return Err(unreal(what));
         }
         let file = File::open(path).map_err(failed)?;
@@ -37,13 +38,13 @@ impl Source {
         if !is_same_file(&metadata, &opened) {
             return Err(unreal("exchanged while it is opened"));
         }
-        Ok(Self { path: path.to_path_buf(), bytes: Bytes::File(file), len: opened.len() })
+        Ok(Self { path: path.to_path_buf(), bytes: Bytes::File(file), len: opened.len(), other_names })
     }
 
     /// Bytes in memory under the name `path`.
     pub(crate) fn memory(path: &Path, bytes: Vec<u8>) -> Self {
         let len = bytes.len() as u64;
-        Self { path: path.to_path_buf(), bytes: Bytes::Memory(bytes), len }
+        Self { path: path.to_path_buf(), bytes: Bytes::Memory(bytes), len, other_names: false }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,6 +53,11 @@ impl Source {
 
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether it, and the files beside it, may have other names.
+    pub(crate) fn other_names(&self) -> bool {
+        self.other_names
     }
 
     /// Fills as much of `target` as there is from `offset` on.
@@ -93,9 +99,9 @@ fn read_file_at(file: &File, offset: u64, target: &mut [u8]) -> io::Result<usize
 
 /// What keeps `metadata`, which follows no link, from being that of a file of its own.
 ///
-/// A second name would let a model read what lies outside its folder. Windows tells the number of names
-/// only of open files, in an interface that is not stable yet.
-pub(crate) fn unreal_file(metadata: &std::fs::Metadata) -> Option<&'static str> {
+/// A second name would let a model read what lies outside its folder, unless it is known what is in it. Windows
+/// tells the number of names only of open files, in an interface that is not stable yet.
+pub(crate) fn unreal_file(metadata: &std::fs::Metadata, other_names: bool) -> Option<&'static str> {
     if metadata.is_symlink() {
         return Some("a link");
     }
@@ -106,9 +112,11 @@ pub(crate) fn unreal_file(metadata: &std::fs::Metadata) -> Option<&'static str> 
         return Some("a device or a pipe");
     }
     #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::nlink(metadata) != 1 {
+    if !other_names && std::os::unix::fs::MetadataExt::nlink(metadata) != 1 {
         return Some("a file with several names");
     }
+    #[cfg(not(unix))]
+    let _ = other_names;
     None
 }
 

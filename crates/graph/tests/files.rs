@@ -255,6 +255,27 @@ fn a_graph_that_is_no_file_of_its_own_is_refused() {
 }
 
 #[test]
+#[cfg(unix)]
+fn files_with_several_names_pass_where_somebody_knows_what_is_in_them() {
+    let folder = Folder::new(&hidden("initializer", lies_in("initializer", "weights.bin")));
+    fs::write(folder.path("weights.bin"), [7; 32]).expect("written");
+    folder.check().expect("it passes with files of its own");
+    fs::hard_link(folder.path("weights.bin"), folder.path("other.bin")).expect("named");
+    fs::hard_link(folder.path("model.onnx"), folder.path("other.onnx")).expect("named");
+    let path = folder.path("model.onnx");
+    let error = graph::preflight::check(&path, &graph::Limits::default()).expect_err("of whoever they are");
+    assert!(error.to_string().contains("import the model as a copy"), "{error}");
+    let known = graph::Limits { other_names: true, ..graph::Limits::default() };
+    graph::preflight::check(&path, &known).expect("it passes");
+    let graph = graph::Graph::open(&path, &known).expect("it is read");
+    let written = folder.path("written.onnx");
+    graph.write(&written, graph::Weights::Embed).expect("its weights are read too");
+    fs::remove_file(folder.path("weights.bin")).expect("removed");
+    std::os::unix::fs::symlink(folder.path("other.bin"), folder.path("weights.bin")).expect("linked");
+    graph::preflight::check(&path, &known).expect_err("a link is none of its names");
+}
+
+#[test]
 fn offsets_and_lengths_must_lie_in_the_file() {
     let check = |entries: &[(&str, &str)], expected: &dyn Fn(&Problem) -> bool| {
         let mut all = vec![("location", "weights.bin")];

@@ -19,6 +19,7 @@ pub use digest::{Digest, FileHasher};
 pub use endpoint::{NetworkOptions, NetworkSettings};
 pub use failure::HubFailure;
 pub use ledger::{LedgerEntry, NetworkLedger, Purpose};
+pub(crate) use names::is_own_file;
 pub use names::{Commit, RepositoryId, check_path, check_paths, is_model_file};
 pub use repository::{Repository, RepositoryFile, SearchHit};
 pub use timing::Timing;

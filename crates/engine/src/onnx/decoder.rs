@@ -70,7 +70,21 @@ impl OnnxDecoder {
     /// [`Error::Unsupported`] where the graph asks for what a decoder is not fed here, or gives what it cannot be
     /// fed again; [`Error::Run`] where it does not run at all.
     pub fn load(runtime: &Runtime, path: &Path, options: &OnnxOptions) -> Result<Self> {
-        let (session, execution_provider, notice, weight_files) = open_session(runtime, path, options)?;
+        Self::load_within(runtime, path, options, &Limits::default())
+    }
+
+    /// The same with other bounds of the preflight.
+    ///
+    /// # Errors
+    /// As [`OnnxDecoder::load`].
+    pub fn load_within(
+        runtime: &Runtime,
+        path: &Path,
+        options: &OnnxOptions,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let (session, execution_provider, notice, weight_files) =
+            open_session(runtime, path, options, limits)?;
         let inputs: Vec<Port<'_>> = session.inputs().iter().map(Port::from).collect();
         let outputs: Vec<Port<'_>> = session.outputs().iter().map(Port::from).collect();
         let contract = Arc::new(Contract::read(path, &inputs, &outputs, options.hints)?);
@@ -379,8 +393,9 @@ fn open_session(
     runtime: &Runtime,
     path: &Path,
     options: &OnnxOptions,
+    limits: &Limits,
 ) -> Result<(Session, crate::ExecutionProvider, Option<String>, Vec<String>)> {
-    let report = preflight::check(path, &Limits::default())?;
+    let report = preflight::check(path, limits)?;
     tracing::debug!(nodes = report.counts.nodes, weights = report.weights, "the graph passed");
     let builder =
         session_builder(runtime, options.threads).map_err(|error| running("preparing a session", error))?;

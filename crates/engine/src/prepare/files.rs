@@ -132,12 +132,12 @@ impl Names {
     ///
     /// # Errors
     /// [`Error::FileUnwritable`].
-    pub(super) fn put_in_place(&self, candidate: Candidate) -> Result<PreparedGraph> {
+    pub(super) fn put_in_place(&self, candidate: Candidate, limits: &Limits) -> Result<PreparedGraph> {
         let path = self.prepared();
         let failed = |source| Error::FileUnwritable { path: path.clone(), source };
         let sha256 = sha256(&candidate.0).map_err(failed)?;
         let own = self.data();
-        let report = preflight::check(&candidate.0, &Limits::default())?;
+        let report = preflight::check(&candidate.0, limits)?;
         let data = report.files.iter().filter(|file| own.contains(file));
         let data = data.map(|file| stamp(&self.beside(file))).collect::<std::io::Result<_>>();
         let data = data.map_err(failed)?;

@@ -55,6 +55,8 @@ pub struct PrepareOptions {
     /// Bytes that may be taken for a while. Where they hold both graphs, both are loaded for the
     /// measurement, else one after the other; `None` counts as few.
     pub memory: Option<u64>,
+    /// As in [`LoadOptions`].
+    pub other_names: bool,
 }
 
 impl PrepareOptions {
@@ -66,6 +68,7 @@ impl PrepareOptions {
             force: false,
             least_speedup: LEAST_SPEEDUP,
             memory: None,
+            other_names: options.other_names,
         }
     }
 }
@@ -140,7 +143,9 @@ pub fn prepare_with(
         return Ok(Preparation::Prepared(Box::new(prepared)));
     }
     let lock = names.lock()?;
-    let mut work = Work { passes, names: &names, config: &config, runtime: &runtime, onnx, options, cancel };
+    let limits = Limits { other_names: options.other_names, ..Limits::default() };
+    let (names, config, runtime) = (&names, &config, &runtime);
+    let mut work = Work { passes, names, config, runtime, onnx, limits, options, cancel };
     let finished = work.run(folder, &graph, on_progress)?;
     let Some(mut prepared) = finished else { return Ok(Preparation::Cancelled) };
     prepared.seconds = started.elapsed().as_secs_f64();
@@ -157,6 +162,7 @@ struct Work<'a> {
     config: &'a ModelConfig,
     runtime: &'a Runtime,
     onnx: OnnxOptions,
+    limits: Limits,
     options: &'a PrepareOptions,
     cancel: &'a Cancel,
 }
@@ -184,14 +190,14 @@ impl Work<'_> {
         };
         tell(PrepareStep::Reading);
         let original = self.names.original();
-        let report = preflight::check(original, &Limits::default())?;
+        let report = preflight::check(original, &self.limits)?;
         // Stamped before it is read: what changes afterwards makes the result void.
         let key = Key::now(folder, graph, &report.files, self.passes, self.runtime, self.onnx.threads)?;
         let self_test = self.runtime.self_test();
         let data_file = self.names.free_data();
         let facts = Facts { config: self.config, self_test, data_file: &data_file };
-        let source = Graph::open(original, &Limits::default())?;
-        let mut decoder = OnnxDecoder::load(self.runtime, original, &self.onnx)?;
+        let source = Graph::open(original, &self.limits)?;
+        let mut decoder = self.load(original)?;
         let schedule = Schedule::new(&decoder);
         let ran = schedule.run(&mut decoder, self.cancel);
         drop(decoder);
@@ -230,7 +236,7 @@ impl Work<'_> {
             return Ok(Some(Prepared { passes: results, whole: Some(whole), ..without_passes(run) }));
         }
         let memory = speed::Room { needed: report.weights, free: self.options.memory };
-        let load = |path: &Path| OnnxDecoder::load(self.runtime, path, &self.onnx);
+        let load = |path: &Path| self.load(path);
         let told = &mut || tell(PrepareStep::Measuring);
         let measured = speed::measure([original, candidate.path()], load, memory, self.cancel, told)?;
         let Some(measurement) = measured else { return Ok(None) };
@@ -290,9 +296,13 @@ impl Work<'_> {
         Ok(result(did, Verdict::Accepted(comparison)))
     }
 
+    fn load(&self, path: &Path) -> Result<OnnxDecoder> {
+        OnnxDecoder::load_within(self.runtime, path, &self.onnx, &self.limits)
+    }
+
     /// What the graph at `path` computes. It is the only one in memory.
     fn outputs(&self, path: &Path, schedule: &Schedule) -> Result<Option<comparison::Outputs>> {
-        let mut decoder = OnnxDecoder::load(self.runtime, path, &self.onnx)?;
+        let mut decoder = self.load(path)?;
         schedule.run(&mut decoder, self.cancel)
     }
 
@@ -306,7 +316,7 @@ impl Work<'_> {
             );
             return Ok(GraphToRun::Original { reason });
         }
-        self.names.put_in_place(candidate).map(GraphToRun::Prepared)
+        self.names.put_in_place(candidate, &self.limits).map(GraphToRun::Prepared)
     }
 }
 

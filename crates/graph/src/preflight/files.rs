@@ -11,18 +11,25 @@ use crate::source::unreal_file;
 #[derive(Debug, Clone)]
 pub struct Files {
     folder: Option<PathBuf>,
+    other_names: bool,
 }
 
 impl Files {
     /// The folder of the graph at `path`.
     pub fn beside(path: &Path) -> Self {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Self { folder: Some(folder.unwrap_or(Path::new(".")).to_path_buf()) }
+        Self { folder: Some(folder.unwrap_or(Path::new(".")).to_path_buf()), other_names: false }
+    }
+
+    /// The same, whose files may have other names too; see [`crate::Limits::other_names`].
+    #[must_use]
+    pub fn with_other_names(self, other_names: bool) -> Self {
+        Self { other_names, ..self }
     }
 
     /// No files at all, for graphs that have their weights inside.
     pub fn none() -> Self {
-        Self { folder: None }
+        Self { folder: None, other_names: false }
     }
 
     /// The size of a file. The file itself is not opened, since a name may lead to a pipe or a device.
@@ -33,7 +40,7 @@ impl Files {
         let missing = || Problem::FileMissing { file: name.to_owned() };
         let path = self.folder.as_ref().ok_or_else(missing)?.join(name);
         let metadata = path.symlink_metadata().map_err(|_| missing())?;
-        match unreal_file(&metadata) {
+        match unreal_file(&metadata, self.other_names) {
             Some(what) => Err(Problem::NotARealFile { file: name.to_owned(), what }),
             None => Ok(metadata.len()),
         }

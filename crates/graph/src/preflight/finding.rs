@@ -89,7 +89,9 @@ pub enum Problem {
     ExternalEntry { key: String, value: String },
     #[error("its weights lie in `{file}`, and there is no such file")]
     FileMissing { file: String },
-    #[error("its weights lie in `{file}`, which is {what}, not a file of its own")]
+    #[error(
+        "its weights lie in `{file}`, which is {what}, not a file of its own; import the model as a copy"
+    )]
     NotARealFile { file: String, what: &'static str },
     #[error("its weights end at byte {end} of `{file}`, which has {size}")]
     PastTheEnd { file: String, end: u64, size: u64 },

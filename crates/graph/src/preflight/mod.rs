@@ -59,7 +59,7 @@ impl Report {
 /// Those of [`Graph::open`], and [`Error::Refused`] with every finding.
 pub fn check(path: &Path, limits: &Limits) -> Result<Report> {
     let graph = Graph::open(path, limits)?;
-    let report = inspect(&graph, &Files::beside(path), limits);
+    let report = inspect(&graph, &graph.files(), limits);
     if report.is_passed() {
         Ok(report)
     } else {

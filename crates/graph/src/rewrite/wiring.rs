@@ -50,7 +50,7 @@ impl<'g> Wiring<'g> {
         let initializers = graph.initializers.iter().enumerate();
         Self {
             graph,
-            files: Files::beside(graph.path()),
+            files: graph.files(),
             makers,
             readers,
             initializers: initializers.map(|(index, tensor)| (tensor.name(), index)).collect(),
