@@ -1,13 +1,14 @@
 //! The models that Hearth recommends: `models/catalog.json`, compiled in.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use engine::SuggestedSampling;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hub::{Commit, Digest, RepositoryFile, RepositoryId};
-use crate::store::{ModelRecord, Origin, RecordedFile};
+use crate::store::{Manifest, ModelRecord, Origin, RecordedFile};
 use crate::system::Memory;
 
 /// What `models/catalog.json` holds.
@@ -27,7 +28,7 @@ pub struct Catalog {
 
 /// A recommended model at one commit of its repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CatalogEntry {
     pub id: String,
     pub title: String,
@@ -36,7 +37,7 @@ pub struct CatalogEntry {
     /// The folder of the repository that becomes the model folder; empty for the whole of it.
     pub folder: String,
     pub parameters: String,
-    /// Tokens.
+    /// Tokens: the most that a conversation with it takes, unless the user says more.
     pub context: u64,
     /// The licence that the repository names, if any.
     pub licence: Option<String>,
@@ -44,7 +45,7 @@ pub struct CatalogEntry {
     pub base_licence: String,
     /// Whether the licence has terms that should be read before.
     pub has_terms: bool,
-    /// What the makers recommend, where the model's own files do not say it.
+    /// What the makers recommend, where the model's own files do not say it. A reply takes it.
     pub sampling: Option<SuggestedSampling>,
     /// Of one token in the KV cache, where it is known.
     pub kv_bytes_per_token: Option<u64>,
@@ -58,10 +59,14 @@ pub struct CatalogEntry {
 /// A file of a recommended model, within its repository. What is `None` is taken from the hub's listing of the
 /// commit before the download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CatalogFile {
     pub path: String,
     pub size: Option<u64>,
     pub sha256: Option<String>,
+    /// Of a small file, of which a hub tells no other digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_sha1: Option<String>,
 }
 
 /// How much memory a model takes while it answers.
@@ -136,8 +141,7 @@ impl Catalog {
                 return Err(refused(format!("it has two models `{}`", entry.id)));
             }
             entry.with_files(|file| {
-                let digest = file.sha256.as_deref().map_or(Ok(Digest::Sha256([0; 32])), Digest::sha256)?;
-                Ok((file.size.unwrap_or_default(), digest))
+                Ok((file.size.unwrap_or_default(), file.digest()?.unwrap_or(Digest::Sha256([0; 32]))))
             })?;
         }
         Ok(catalog)
@@ -151,6 +155,16 @@ impl Catalog {
         self.models.iter().find(|entry| entry.id == id)
     }
 
+    /// The entry of this build by which the model in `folder` was fetched: its manifest has the same name,
+    /// repository and commit.
+    pub(crate) fn entry_in(folder: &Path) -> Option<CatalogEntry> {
+        let ModelRecord { id, origin, .. } = Manifest::read(folder).ok()??.record;
+        let Origin::Hub { repository, commit } = origin else { return None };
+        let is_that =
+            |entry: &CatalogEntry| entry.id == id && entry.repository == repository && entry.commit == commit;
+        Self::built_in().models.into_iter().find(is_that)
+    }
+
     /// Writes in what `listings` say of files whose size or digest is not known yet, by entry id.
     #[must_use]
     pub fn filled(mut self, listings: &BTreeMap<String, Vec<RepositoryFile>>) -> Self {
@@ -159,8 +173,13 @@ impl Catalog {
             for file in &mut entry.files {
                 let Some(listed) = listing.iter().find(|listed| listed.path == file.path) else { continue };
                 file.size = file.size.or(Some(listed.size));
-                if let (None, Digest::Sha256(_)) = (&file.sha256, &listed.digest) {
-                    file.sha256 = listed.digest.to_string().strip_prefix("sha256:").map(str::to_owned);
+                if file.sha256.is_none() && file.git_sha1.is_none() {
+                    let digest = listed.digest.to_string();
+                    let (_kind, digits) = digest.split_once(':').unwrap_or_default();
+                    match listed.digest {
+                        Digest::Sha256(_) => file.sha256 = Some(digits.to_owned()),
+                        Digest::GitSha1(_) => file.git_sha1 = Some(digits.to_owned()),
+                    }
                 }
             }
         }
@@ -182,7 +201,9 @@ impl CatalogEntry {
 
     /// Whether a download needs the hub's listing first.
     pub fn needs_listing(&self) -> bool {
-        self.files.iter().any(|file| file.size.is_none() || file.sha256.is_none())
+        let is_pinned =
+            |file: &CatalogFile| file.size.is_some() && (file.sha256.is_some() || file.git_sha1.is_some());
+        !self.files.iter().all(is_pinned)
     }
 
     /// How much memory it takes, where its weights are known.
@@ -207,10 +228,7 @@ impl CatalogEntry {
             let listed = listing.and_then(|listing| listing.iter().find(|listed| listed.path == file.path));
             let unknown = || refused(format!("the size or digest of `{}` is not known", file.path));
             let size = file.size.or(listed.map(|listed| listed.size)).ok_or_else(unknown)?;
-            let digest = match &file.sha256 {
-                Some(digits) => Digest::sha256(digits)?,
-                None => listed.map(|listed| listed.digest).ok_or_else(unknown)?,
-            };
+            let digest = file.digest()?.or(listed.map(|listed| listed.digest)).ok_or_else(unknown)?;
             Ok((size, digest))
         })
     }
@@ -231,11 +249,12 @@ impl CatalogEntry {
                 let known = file.size.unwrap_or_default();
                 differ(&file.path, format!("{known} bytes"), format!("{} bytes", listed.size));
             }
-            // A git digest is of another kind: the bytes themselves will tell.
-            if let (Some(digits), Digest::Sha256(_)) = (&file.sha256, &listed.digest)
-                && listed.digest.to_string() != format!("sha256:{digits}")
+            // Of digests of two kinds the bytes themselves will tell.
+            if let Ok(Some(known)) = file.digest()
+                && std::mem::discriminant(&known) == std::mem::discriminant(&listed.digest)
+                && known != listed.digest
             {
-                differ(&file.path, format!("sha256:{digits}"), listed.digest.to_string());
+                differ(&file.path, known.to_string(), listed.digest.to_string());
             }
         }
         differences
@@ -255,11 +274,26 @@ impl CatalogEntry {
             title: self.title.clone(),
             origin: Origin::Hub { repository: self.repository.clone(), commit: self.commit.clone() },
             licence: Some(self.licence.clone().unwrap_or_else(|| self.base_licence.clone())),
-            curated: true,
+            // What a listing said was not tried here, and may be a mirror's word.
+            curated: !self.needs_listing(),
             files: files.collect::<Result<_>>()?,
         };
         record.check()?;
         Ok(record)
+    }
+}
+
+impl CatalogFile {
+    /// The digest of its content, if it is known.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for a text that is none.
+    fn digest(&self) -> Result<Option<Digest>> {
+        match (&self.sha256, &self.git_sha1) {
+            (Some(digits), _) => Digest::sha256(digits).map(Some),
+            (None, Some(digits)) => Digest::git_sha1(digits).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use engine::{FailureKind, LoadOptions, LoadedModel, PrepareOptions, PrepareProgr
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use crate::Change;
+use crate::catalog::Catalog;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
 use crate::hub::NetworkSettings;
@@ -415,9 +416,17 @@ impl Models {
         result
     }
 
-    /// Loads a model. The first large one that is loaded on this machine tells how many threads to use.
+    /// Loads a model, and adds what the catalogue knows of it to what its own files say.
     async fn load(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
-        let options = self.suited(options, model);
+        let mut loaded = self.load_measured(model, self.suited(options, model)).await?;
+        if let Some(sampling) = Catalog::entry_in(&model.folder).and_then(|entry| entry.sampling) {
+            loaded.sampling = loaded.sampling.or(sampling);
+        }
+        Ok(loaded)
+    }
+
+    /// The first large model that is loaded on this machine tells how many threads to use.
+    async fn load_measured(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
         let Inner { inference, directories, .. } = self.0.as_ref();
         let folder = model.model_folder();
         let options = LoadOptions { kv_bytes: system::conversation_memory(model.size), ..options };
@@ -513,7 +522,13 @@ impl Models {
     }
 
     fn suited(&self, options: LoadOptions, model: &InstalledModel) -> LoadOptions {
-        LoadOptions { other_names: self.0.store.knows_files(model), ..options }
+        let context =
+            || Catalog::entry_in(&model.folder).and_then(|entry| usize::try_from(entry.context).ok());
+        LoadOptions {
+            other_names: self.0.store.knows_files(model),
+            cache_window: options.cache_window.or_else(context),
+            ..options
+        }
     }
 
     fn save(&self, settings: &Settings) {

@@ -97,3 +97,29 @@ fn files_may_have_several_names_only_where_it_is_known_what_is_in_them() {
         }
     });
 }
+
+#[test]
+fn the_catalogues_advice_fills_in_what_a_models_own_files_leave_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let models = directories(folder.path()).models();
+    let entry = qwen();
+    let other = CatalogEntry { id: "another-name".into(), ..entry.clone() };
+    for (name, entry) in [("fetched", &entry), ("other", &other)] {
+        make_model(&models, name, "{}");
+        fs::write(models.join(name).join("model.onnx"), "a graph").expect("written");
+        write_manifest(&models.join(name), entry);
+    }
+    run(async {
+        let (backend, loads) = backend(folder.path());
+        let ready = backend.select_model("fetched").await.expect("it loads");
+        let advice = entry.sampling.expect("it has some");
+        let sampling = ready.about.sampling;
+        assert_eq!(sampling.top_k, Some(7), "the model's own word goes first");
+        assert_eq!((sampling.temperature, sampling.top_p), (advice.temperature, advice.top_p));
+        assert!(sampling.temperature.is_some());
+        assert_eq!(ready.about.window as u64, entry.context);
+        let ready = backend.select_model("other").await.expect("it loads");
+        assert_eq!((ready.about.sampling.temperature, ready.about.window), (None, 100_000));
+        assert_eq!(loads.lock().expect("no panic").last().expect("loaded").cache_window, None);
+    });
+}

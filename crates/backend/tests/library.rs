@@ -61,6 +61,7 @@ fn the_catalogue_pins_each_model_and_knows_its_terms() {
             Ok(record) => {
                 assert!(!entry.needs_listing(), "{}", entry.id);
                 assert_eq!(Some(record.size()), entry.size());
+                assert!(record.curated, "{}", entry.id);
                 assert!(record.files.iter().all(|file| matches!(file.digest, Digest::Sha256(_))));
                 assert!(record.files.iter().any(|file| file.path == "tokenizer.json"), "{}", entry.id);
             }
@@ -82,6 +83,9 @@ fn damaged_catalogues_are_refused() {
         ("\"qwen3-0.6b-cpu-int4\"", "\"../x\""),
         ("35fe34321ea9b1ea", "../../etc/passwd"),
         ("\"config.json\"", "\"C:config.json\""),
+        // A key that is misspelt would unpin a file without a word.
+        ("\"sha256\"", "\"sha_256\""),
+        ("\"hasTerms\"", "\"terms\": 1, \"hasTerms\""),
     ];
     for (from, to) in changes {
         let damaged = text.replacen(from, to, 1);
@@ -107,11 +111,20 @@ fn what_the_catalogue_does_not_know_comes_from_the_listing_of_the_pinned_commit(
         })
         .collect();
     let record = entry.record(Some(&listing)).expect("all is known now");
+    assert!(!record.curated, "a listing may be a mirror's word");
     assert!(record.files.iter().any(|file| file.digest == Digest::GitSha1([3; 20])));
     assert_eq!(entry.compare(&listing), []);
     let lists = BTreeMap::from([(entry.id.clone(), listing.clone())]);
     let filled = catalog.clone().filled(&lists);
-    assert!(filled.find(&entry.id).expect("there").size().is_some(), "sizes were filled in");
+    let whole = filled.find(&entry.id).expect("there");
+    assert!(whole.size().is_some() && !whole.needs_listing(), "sizes and digests were filled in");
+    assert!(whole.record(None).expect("nothing is to be asked").curated);
+    assert_eq!(Catalog::read(&filled.to_text()).expect("read"), filled, "git digests are written and read");
+    let small =
+        listing.iter().position(|file| matches!(file.digest, Digest::GitSha1(_))).expect("one is small");
+    let mut other = listing.clone();
+    other[small].digest = Digest::GitSha1([4; 20]);
+    assert_eq!(whole.compare(&other).len(), 1, "another git digest is another file");
     let known = entry.files.iter().position(|file| file.size.is_some()).expect("one is known");
     listing[known].size += 1;
     let error = entry.record(Some(&listing)).expect_err("the hub has another file");
@@ -136,7 +149,12 @@ fn pins_are_compared_with_the_hub_and_filled_from_it() {
     assert!(pins.are_right(), "{pins:?}");
     let filled = catalog.filled(&pins.listings);
     let files = &filled.entries()[0].files;
-    assert!(files.iter().all(|file| file.size.is_some()), "{files:?}");
+    assert!(!filled.entries()[0].needs_listing(), "{files:?}");
+    let capitals = filled.to_text().replace(&server::sha256(&downloads::files()[0].1), &{
+        server::sha256(&downloads::files()[0].1).to_uppercase()
+    });
+    let capitals = Catalog::read(&capitals).expect("digits are digits");
+    assert!(online(Pins::of(&capitals, &place.hub())).are_right(), "digests are compared, not their texts");
     assert_eq!(files[0].sha256, Some(server::sha256(&downloads::files()[0].1)));
     place.server.store(REPOSITORY, &[("tokenizer.json", vec![1; 5])]);
     let pins = online(Pins::of(&filled, &place.hub()));
