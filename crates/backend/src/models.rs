@@ -532,7 +532,11 @@ impl Models {
     }
 
     fn save(&self, settings: &Settings) {
-        match settings.save(&self.0.directories.settings()) {
+        let saved = Settings::update(&self.0.directories.settings(), |kept| {
+            // What is chosen here, and nothing else: the rest may have been changed by hand meanwhile.
+            kept.model.clone_from(&settings.model);
+        });
+        match saved {
             Ok(()) => self.0.notices.clear("settings"),
             Err(error) => {
                 self.0.notices.add(

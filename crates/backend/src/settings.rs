@@ -64,7 +64,8 @@ impl Settings {
     }
 
     /// Reads the settings. A missing file gives the defaults; a damaged one too, with a sentence that
-    /// says so, and stays beside under another name.
+    /// says so, and stays beside under another name. Of a file with single values that make no sense the others
+    /// are used.
     pub fn open(path: &Path) -> (Self, Option<String>) {
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -80,18 +81,61 @@ impl Settings {
                 return (Self::default(), Some(notice));
             }
         };
-        match serde_json::from_slice(&text) {
-            Ok(settings) => (settings, None),
-            Err(error) => {
-                let aside = path.with_extension("damaged.json");
-                let kept = std::fs::rename(path, &aside).map_or_else(|_| path.to_path_buf(), |()| aside);
-                let notice = format!(
-                    "The settings were damaged ({error}) and are kept in `{}`. Defaults are in use.",
-                    kept.display()
-                );
-                (Self::default(), Some(notice))
+        let (settings, wrong) = match Self::parse(&text) {
+            Ok((settings, wrong)) if wrong.is_empty() => return (settings, None),
+            Ok((settings, wrong)) => {
+                let wrong: Vec<String> = wrong.iter().map(|name| format!("`{name}`")).collect();
+                (settings, format!("Defaults are in use for {}", wrong.join(", ")))
             }
+            Err(error) => (Self::default(), format!("({error}) Defaults are in use")),
+        };
+        let kept = set_aside(path);
+        let network = if settings.network.offline { ", and nothing goes to the network" } else { "" };
+        let notice = format!(
+            "The settings were damaged and are kept in `{}`. {wrong}{network}.",
+            kept.as_deref().unwrap_or(path).display()
+        );
+        // What made sense stays; it is read again at the next start.
+        if kept.is_ok() && settings != Self::default() {
+            settings.save(path).ok();
         }
+        (settings, Some(notice))
+    }
+
+    /// Takes settings as far as they make sense, and names the values that do not. Where that is what is said of
+    /// the network, nothing is asked of it.
+    fn parse(text: &[u8]) -> serde_json::Result<(Self, Vec<String>)> {
+        let mut values: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text)?;
+        let is_wrong = |name: &String, value: &serde_json::Value| {
+            let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
+            serde_json::from_value::<Self>(alone.into()).is_err()
+        };
+        let wrong: Vec<String> = values
+            .iter()
+            .filter(|(name, value)| is_wrong(name, value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &wrong {
+            values.remove(name);
+        }
+        let mut settings: Self = serde_json::from_value(values.into())?;
+        settings.network.offline |= wrong.iter().any(|name| name == "network");
+        Ok((settings, wrong))
+    }
+
+    /// Changes the settings as they are on the disk now: what was written there meanwhile stays.
+    ///
+    /// # Errors
+    /// [`Error::DataFolder`], also where they are there and cannot be read: nothing replaces them then.
+    pub fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Result<()> {
+        let failed = |reason: String| Error::DataFolder { path: path.to_path_buf(), full: false, reason };
+        let mut settings = match std::fs::read(path) {
+            Ok(text) => Self::parse(&text).map_err(|error| failed(error.to_string()))?.0,
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::default(),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        change(&mut settings);
+        settings.save(path)
     }
 
     /// Writes the settings: whole and renamed into place, or not at all.
@@ -101,6 +145,17 @@ impl Settings {
     pub fn save(&self, path: &Path) -> Result<()> {
         write_json(path, self)
     }
+}
+
+/// Renames a damaged file to a name that none had before it.
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let mut aside = path.with_extension("damaged.json");
+    if aside.exists() {
+        let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S%.f").to_string();
+        aside = path.with_extension(format!("damaged-{time}.json"));
+    }
+    std::fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// Writes a file of the data folder: whole and renamed into place, or not at all.

@@ -198,3 +198,54 @@ fn a_library_that_is_nowhere_names_every_place() {
         assert_eq!(world.directories.settings().parent(), Some(Path::new(&world.directories.data)));
     });
 }
+
+#[test]
+fn what_was_written_by_hand_meanwhile_stays_when_a_model_is_chosen() {
+    run(async {
+        let world = World::new(Transport::Channel, &[ANSWER]);
+        world.backend.select_model("alpha").await.expect("it loads");
+        let path = world.directories.settings();
+        fs::write(&path, r#"{"model":"alpha","network":{"offline":true},"threads":2}"#).expect("written");
+        world.backend.select_model("beta").await.expect("it loads");
+        let (settings, notice) = Settings::open(&path);
+        assert_eq!((settings.model.as_deref(), settings.threads, notice), (Some("beta"), Some(2), None));
+        assert!(settings.network.offline);
+    });
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_not_replaced() {
+    run(async {
+        let world = World::new(Transport::Channel, &[ANSWER]);
+        let path = world.directories.settings();
+        fs::create_dir_all(path.join("in the way")).expect("made");
+        world.backend.select_model("beta").await.expect("the choice counts, saved or not");
+        assert!(path.join("in the way").is_dir());
+        assert!(world.backend.notices().iter().any(|notice| notice.code == "settings"), "it is told");
+        fs::remove_dir_all(&path).expect("removed");
+        fs::write(&path, "{ half").expect("written");
+        world.backend.select_model("alpha").await.expect("the choice counts, saved or not");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "{ half");
+    });
+}
+
+#[test]
+fn one_wrong_value_costs_itself_and_never_opens_the_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("settings.json");
+    let text = r#"{"model":"alpha","threads":"two","cacheWindow":512,"network":{"offline":"yes"}}"#;
+    fs::write(&path, text).expect("written");
+    let (settings, notice) = Settings::open(&path);
+    assert_eq!((settings.model.as_deref(), settings.threads), (Some("alpha"), None));
+    assert_eq!(settings.cache_window, Some(512));
+    assert!(settings.network.offline, "what cannot be read may have said so");
+    let notice = notice.expect("it is told");
+    for part in ["`network`", "`threads`", "nothing goes to the network"] {
+        assert!(notice.contains(part), "{notice}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("settings.damaged.json")).expect("kept"), text);
+    assert_eq!(Settings::open(&path), (settings, None), "it is told once, and what made sense stays");
+    fs::write(&path, "{ again").expect("written");
+    Settings::open(&path);
+    assert_eq!(fs::read_to_string(folder.path().join("settings.damaged.json")).expect("kept"), text);
+}
