@@ -302,7 +302,7 @@ pub(crate) async fn estimate_draft(
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn select_model(backend: State<'_, Backend>, id: String) -> Result<Model> {
-    let ready = backend.select_model(&id).await?;
+    let ready = backend.select_known_model(&id).await?;
     Ok(Model::ready(&ready))
 }
 

@@ -378,4 +378,13 @@ impl Backend {
         }
         result
     }
+
+    /// The same for whoever may choose among the known models only, and not name any folder of this machine.
+    ///
+    /// # Errors
+    /// As [`Models::select`].
+    pub async fn select_known_model(&self, id: &str) -> Result<ReadyModel> {
+        self.models.require_known(id)?;
+        self.select_model(id).await
+    }
 }

@@ -160,6 +160,19 @@ impl Models {
         self.ready().await
     }
 
+    /// Whether a model of this id is in the list, or was installed since it was read.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnknown`].
+    pub(crate) fn require_known(&self, id: &str) -> Result<()> {
+        let is_known = |models: &[InstalledModel]| models.iter().any(|model| model.id == id);
+        if is_known(&self.state().models) || is_known(&self.0.store.models()) {
+            return Ok(());
+        }
+        let known = "choose one of those in the list".into();
+        Err(Error::ModelUnknown { id: id.to_owned(), known })
+    }
+
     /// How requests may leave.
     pub(crate) fn network(&self) -> NetworkSettings {
         self.state().settings.network.clone()

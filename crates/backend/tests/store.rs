@@ -171,3 +171,17 @@ fn what_is_not_there_is_named_with_what_is() {
     assert!(error.to_string().contains("`ember`") && error.to_string().contains("`eta`"), "{error}");
     assert_eq!(store.preferred(Some("ember")).expect("the first").id, "eta");
 }
+
+#[test]
+fn a_model_that_must_be_known_is_never_a_folder() {
+    run(async {
+        let world = World::new(Transport::Channel, &["Hello."]);
+        let elsewhere = world.directories.data.join("elsewhere");
+        make_model(&elsewhere, "alpha", r#"{"name":"Another alpha"}"#);
+        let path = elsewhere.join("alpha").display().to_string();
+        let refused = world.backend.select_known_model(&path).await.expect_err("it is in no list");
+        assert!(matches!(refused, Error::ModelUnknown { .. }), "{refused}");
+        assert_eq!(world.loads(), Vec::<String>::new(), "nothing of it is loaded");
+        assert_eq!(world.backend.select_known_model("beta").await.expect("it loads").model.id, "beta");
+    });
+}
