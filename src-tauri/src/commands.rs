@@ -208,12 +208,11 @@ pub(crate) async fn continue_reply(
     Ok(backend.chat().go_on(id, ReplyOptions::default(), forward(on_event)).await?.into())
 }
 
-/// Stops the reply under way. What it said is kept.
+/// Stops the reply under way in a conversation. What it said is kept.
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn stop_reply(backend: State<'_, Backend>, conversation: String) -> Result<()> {
-    id(&conversation)?;
-    backend.chat().stop();
+    backend.chat().stop_in(id(&conversation)?);
     Ok(())
 }
 

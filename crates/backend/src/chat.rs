@@ -182,6 +182,13 @@ impl Chat {
         }
     }
 
+    /// Stops the reply under way, if it is one of this conversation. What it said is kept.
+    pub fn stop_in(&self, conversation: Uuid) {
+        if let Some(turn) = lock(&self.0.turn).as_ref().filter(|turn| turn.conversation == conversation) {
+            turn.stop();
+        }
+    }
+
     /// Stops the reply under way and waits until it is part of the conversation.
     pub async fn settle(&self) {
         loop {
@@ -198,22 +205,27 @@ impl Chat {
 
     /// The same where the reply under way is one of this conversation.
     pub(crate) async fn settle_in(&self, conversation: Uuid) {
-        if lock(&self.0.turn).as_ref().is_some_and(|turn| turn.conversation == conversation) {
+        if Self::is_of(lock(&self.0.turn).as_ref(), conversation) {
             self.settle().await;
         }
     }
 
+    fn is_of(turn: Option<&Arc<Turn>>, conversation: Uuid) -> bool {
+        turn.is_some_and(|turn| turn.conversation == conversation)
+    }
+
     /// Clears the model's memory of the conversation: what stands above is no longer given to it, and its
-    /// KV cache is freed. A reply under way is stopped first.
+    /// KV cache is freed. A reply of it under way is stopped first; one of another conversation goes on, and is
+    /// waited for.
     ///
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`], [`Error::InferenceEnded`].
     pub async fn reset(&self, conversation: Uuid) -> Result<Reset> {
         let line = loop {
-            self.settle().await;
+            self.settle_in(conversation).await;
             // While this is held no turn begins, so no reply can stand on both sides of the line.
             let running = lock(&self.0.turn);
-            if running.is_none() {
+            if !Self::is_of(running.as_ref(), conversation) {
                 break self.0.history.reset(conversation)?;
             }
         };
@@ -241,9 +253,9 @@ impl Chat {
     /// [`Error::ConversationUnknown`], [`Error::History`], [`Error::MessageUnknown`].
     pub async fn undo_reset(&self, conversation: Uuid, reset: Uuid) -> Result<()> {
         loop {
-            self.settle().await;
+            self.settle_in(conversation).await;
             let running = lock(&self.0.turn);
-            if running.is_none() {
+            if !Self::is_of(running.as_ref(), conversation) {
                 return self.0.history.undo_reset(conversation, reset);
             }
         }

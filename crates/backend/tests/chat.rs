@@ -270,3 +270,27 @@ fn a_turn_that_nobody_waits_for_is_stopped_and_leaves_the_chat_free() {
         assert_eq!(again.text, FIRST);
     });
 }
+
+#[test]
+fn what_is_done_in_another_conversation_leaves_the_reply_alone() {
+    over_each_transport(async |transport| {
+        let world = World::new(transport, &[FIRST]);
+        world.breaks(0, 2, Scripted::UntilCancelled);
+        let id = world.chat().current();
+        let elsewhere = async {
+            world.reached().await;
+            let other = world.backend.history().begin(false).expect("begun");
+            world.chat().stop_in(other);
+            let goes_on = async {
+                let refused = world.chat().send(other, "And?".into(), ReplyOptions::default(), |_| {}).await;
+                assert_eq!(refused, Err(Error::Busy), "it is still made");
+                world.chat().stop_in(id);
+            };
+            // What the reset frees is freed behind the reply.
+            let (reset, ()) = tokio::join!(world.chat().reset(other), goes_on);
+            reset.expect("reset");
+        };
+        let ((reply, _), ()) = tokio::join!(world.ask("What is Hearth?"), elsewhere);
+        assert_eq!(reply.status, ReplyStatus::Finished(FinishReason::Cancelled));
+    });
+}
