@@ -256,10 +256,11 @@ impl Backend {
     pub async fn delete_conversation(&self, id: Uuid, most: usize) -> Result<Deletion> {
         self.chat.settle_in(id).await;
         self.history.delete(id)?;
-        let freed_bytes = self.chat.forget(id).await?;
+        // First of all, so that what is gone is shown no longer whatever else comes of it.
         if self.history.current() == id {
             self.history.begin(false)?;
         }
+        let freed_bytes = self.chat.forget(id).await?;
         let shown = self.chat.conversation(self.history.current(), most)?;
         Ok(Deletion { shown, freed_bytes })
     }
@@ -349,13 +350,16 @@ impl Backend {
         self.inference.free_snapshots().await
     }
 
-    /// Ends for good: stops the reply under way, saves what the model has read, for at most `limit`, and lets
-    /// the data folder go.
+    /// Ends for good: stops the reply under way, lets the conversations go, so that the next start knows that
+    /// this run ended in order, saves what the model has read, for at most `limit`, and lets the data folder go.
     ///
     /// # Errors
     /// [`Error::InferenceEnded`].
     pub async fn close(&self, limit: Duration) -> Result<()> {
         self.chat.settle().await;
+        let history = self.history.clone();
+        // A panic there was told of there, and what the model has read is worth saving all the same.
+        tokio::task::spawn_blocking(move || history.close()).await.ok();
         self.inference.save_snapshots(limit).await?;
         self.inference.keep_kv(KvKeeping::default()).await?;
         Ok(())

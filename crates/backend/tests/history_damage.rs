@@ -265,3 +265,26 @@ fn two_processes_may_have_the_conversations_open_at_once() {
     }
     assert_eq!(other.history().conversation(second, 1).expect("read").draft, "a draft");
 }
+
+#[test]
+fn what_was_taken_away_while_the_disk_refused_it_stays_away() {
+    run(async {
+        let world = World::new(Transport::Channel, &["Hearth runs a model on this computer."]);
+        world.ask("What is Hearth?").await;
+        let id = world.chat().current();
+        let line = world.chat().reset(id).await.expect("reset").id();
+        let file = world.directories.conversations().join("conversations.sqlite");
+        let other = Connection::open(&file).expect("opens");
+        other.execute_batch("BEGIN IMMEDIATE").expect("held");
+        world.chat().undo_reset(id, line).await.expect("it goes on in memory");
+        let told = |world: &World| world.backend.notices().into_iter().find(|told| told.code == "history");
+        world.backend.dismiss_notice(&told(&world).expect("told").id);
+        world.backend.history().set_draft(id, "more").expect("it goes on in memory");
+        assert_eq!(told(&world), None, "it is told once");
+        other.execute_batch("ROLLBACK").expect("let go");
+        world.backend.history().set_draft(id, "and more").expect("kept");
+        assert!(world.conversation().about.saved);
+        let world = world.restarted(&[]);
+        assert_eq!(world.entries().len(), 2, "the line does not come back: {:?}", world.entries());
+    });
+}

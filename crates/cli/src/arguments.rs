@@ -100,12 +100,19 @@ pub(crate) enum ConversationsCommand {
     },
 }
 
+impl ConversationsCommand {
+    /// Whether it changes nothing.
+    pub(crate) fn only_reads(&self) -> bool {
+        !matches!(self, Self::Import { .. })
+    }
+}
+
 /// What a line of stdin is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
     /// A message.
     Text,
-    /// {"message": "TEXT"}, of several lines too, or {"command": "reset"} for a new conversation.
+    /// {"message": "TEXT"}, of several lines too, or {"command": "reset"} to clear the model's memory.
     Json,
 }
 

@@ -34,12 +34,13 @@ pub(crate) fn obey(
         }
     }
     run.tell_notices(printer);
-    Ok(())
+    // Nothing was found where nothing could be looked at.
+    history.trouble().map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn list(history: &History, most: usize, printer: &mut Printer) -> Result<()> {
     let conversations = history.conversations(0, most)?;
-    if conversations.is_empty() && !printer.is_json() {
+    if conversations.is_empty() && history.trouble().is_none() && !printer.is_json() {
         printer.line("There are no conversations yet.");
     }
     for about in &conversations {

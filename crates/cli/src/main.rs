@@ -58,7 +58,8 @@ fn obey(arguments: &Arguments, printer: &mut Printer) -> Result<()> {
         Command::Chat(command) => chat::chat(&Run::open(options)?, options, command, printer),
         Command::Complete(command) => complete::complete(&Run::open(options)?, options, command, printer),
         Command::Conversations { command } => {
-            conversations::obey(&Run::open(options)?, options, command, printer)
+            let run = if command.only_reads() { Run::open_to_read(options) } else { Run::open(options) };
+            conversations::obey(&run?, options, command, printer)
         }
         Command::Embed(command) => embed::embed(&Run::open(options)?, command, printer),
         Command::Models { command } => manage(&Run::open(options)?, command, printer),

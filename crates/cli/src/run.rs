@@ -30,6 +30,14 @@ impl Run {
         Self::open_over(directories, options)
     }
 
+    /// The same for a command that only reads: the data folder need not take anything.
+    ///
+    /// # Errors
+    /// A model that is not there.
+    pub(crate) fn open_to_read(options: &Options) -> Result<Self> {
+        Self::open_over(AppDirs::of_this_program(None)?, options)
+    }
+
     /// The same over these directories, whatever is wrong with them.
     ///
     /// # Errors

@@ -514,3 +514,18 @@ fn what_is_said_is_kept_found_and_gone_on_with_unless_it_is_private() {
     assert_eq!(missing.code, Some(1), "{}", missing.stderr);
     assert!(missing.stderr.contains("hearth conversations list"), "{}", missing.stderr);
 }
+
+#[test]
+fn conversations_that_cannot_be_read_are_no_empty_list_and_no_empty_export() {
+    let hearth = Hearth::new();
+    let file = hearth.data.path().join("backup.json");
+    std::fs::write(&file, "the last export").expect("written");
+    std::fs::write(hearth.data.path().join("conversations"), "no folder").expect("written");
+    let listed = hearth.run(["conversations", "list"]);
+    assert_eq!(listed.code, Some(1), "{}", listed.stderr);
+    assert!(!listed.stdout.contains("no conversations yet"), "{}", listed.stdout);
+    let to = file.to_str().expect("Unicode");
+    let exported = hearth.run(["conversations", "export", "--all", "--json", "--output", to]);
+    assert_eq!(exported.code, Some(1), "{}", exported.stderr);
+    assert_eq!(std::fs::read_to_string(&file).expect("read"), "the last export");
+}

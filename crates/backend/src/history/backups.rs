@@ -1,74 +1,161 @@
 //! Copies of the database that can take its place: one a day and one before each change of the schema.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 
-use super::database;
+use super::database::{self, Attempt, BUSY_TIMEOUT, Fault};
 use super::files::{self, Files};
+use crate::error::Error;
 
-/// The copies of days that are kept. Those from before a change of the schema are kept besides.
+/// The copies of days that are kept.
 const DAILY_KEPT: usize = 7;
-const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The copies from before a change of the schema that are kept.
+const BEFORE_KEPT: usize = 3;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DAILY: &str = "day-";
 const BEFORE: &str = "before-schema-";
+const UNFINISHED: &str = ".unfinished";
 
-/// Makes today's copy, if there is none yet.
-///
-/// # Errors
-/// What kept the copy from being made. The older ones stay.
-pub(super) fn make_if_due(files: &Files) -> rusqlite::Result<bool> {
-    let newest = list(files, DAILY).into_iter().next_back();
-    let age = newest.as_deref().and_then(modified).map(|time| time.elapsed().unwrap_or_default());
-    if age.is_some_and(|age| age < EVERY) {
-        return Ok(false);
+/// A copy that is made while others work.
+pub(super) struct RunningBackup {
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+/// Ends a copy before it is finished.
+#[derive(Default)]
+struct Stop {
+    is_asked: AtomicBool,
+    at_work: Mutex<Option<InterruptHandle>>,
+}
+
+impl Stop {
+    /// Lets what `connection` does from now on be ended. Says whether it need not begin.
+    fn reaches(&self, connection: &Connection) -> bool {
+        let handle = connection.get_interrupt_handle();
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+        self.is_asked.load(Ordering::SeqCst)
     }
-    let connection = database::open_to_read(&files.database())?;
+
+    fn ask(&self) {
+        self.is_asked.store(true, Ordering::SeqCst);
+        if let Some(connection) = &*self.at_work.lock().unwrap_or_else(PoisonError::into_inner) {
+            connection.interrupt();
+        }
+    }
+}
+
+impl RunningBackup {
+    /// Waits for the end of the copy; one that nobody waits to be `finished` leaves nothing behind.
+    pub(super) fn end(self, finished: bool) {
+        if !finished {
+            self.stop.ask();
+        }
+        // A panic there was told of there, and costs a copy.
+        self.thread.join().ok();
+    }
+}
+
+/// Begins to make today's copy, without keeping anybody waiting. A run that is short is kept waiting at its end,
+/// so it makes one a week.
+pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
+    let every = if is_short { 7 * DAY } else { DAY };
+    if list(&files, DAILY).iter().filter_map(|path| age(path)).any(|age| age < every) {
+        return None;
+    }
+    let stop = Arc::new(Stop::default());
+    let asked = Arc::clone(&stop);
+    let copy = move || match make_daily(&files, &asked) {
+        Err(_) if asked.is_asked.load(Ordering::SeqCst) => {}
+        Err(fault) => {
+            let error = fault.while_doing("back up the conversations");
+            tracing::warn!(%error, "no backup of the conversations was made");
+        }
+        Ok(()) => {}
+    };
+    match std::thread::Builder::new().name("history-backup".into()).spawn(copy) {
+        Ok(thread) => Some(RunningBackup { stop, thread }),
+        Err(error) => {
+            tracing::warn!(%error, "no backup of the conversations was made");
+            None
+        }
+    }
+}
+
+fn make_daily(files: &Files, stop: &Stop) -> Attempt<()> {
+    let connection = database::open_to_read(&files.database(), BUSY_TIMEOUT)?;
     let said: i64 =
         connection.query_row("SELECT count(*) FROM (SELECT 1 FROM message LIMIT 1)", [], |row| row.get(0))?;
-    if said == 0 {
-        return Ok(false);
+    if said > 0 {
+        make(files, &connection, &format!("{DAILY}{}", now()), stop)?;
+        remove_oldest(files, DAILY, DAILY_KEPT);
     }
-    make(files, &connection, &format!("{DAILY}{}", now()))?;
-    let all = list(files, DAILY);
-    for old in &all[..all.len().saturating_sub(DAILY_KEPT)] {
-        // One that stays costs space and nothing else.
-        std::fs::remove_file(old).ok();
-    }
-    Ok(true)
+    Ok(())
 }
 
 /// Makes a copy before the schema becomes another one than `version`.
-pub(super) fn make_before(files: &Files, connection: &Connection, version: usize) -> rusqlite::Result<()> {
-    make(files, connection, &format!("{BEFORE}{}-{}", version + 1, now()))
+///
+/// # Errors
+/// Damage where the database is damaged; anything else where the copy cannot be made.
+pub(super) fn make_before(files: &Files, connection: &Connection, version: usize) -> Attempt<()> {
+    make(files, connection, &format!("{BEFORE}{}-{}", version + 1, now()), &Stop::default())?;
+    remove_oldest(files, BEFORE, BEFORE_KEPT);
+    Ok(())
+}
+
+/// Removes what copies left behind that were cut off. Nobody may be making one.
+pub(super) fn clear_up(files: &Files) {
+    for path in named(files, |name| name.ends_with(UNFINISHED)) {
+        // One that stays costs space and nothing else.
+        std::fs::remove_file(path).ok();
+    }
 }
 
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()
 }
 
-fn make(files: &Files, connection: &Connection, name: &str) -> rusqlite::Result<()> {
-    let unfinished = files.backups().join(format!("{name}.unfinished"));
-    let path = files.backups().join(format!("{name}.sqlite"));
-    std::fs::remove_file(&unfinished).ok();
-    connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
-    if !is_good(&unfinished) {
-        std::fs::remove_file(&unfinished).ok();
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some("the copy does not read back".into()),
-        ));
+fn make(files: &Files, connection: &Connection, name: &str, stop: &Stop) -> Attempt<()> {
+    let failed = |reason: String, full| Error::History { doing: "back up the conversations", reason, full };
+    let io =
+        |error: std::io::Error| failed(error.to_string(), error.kind() == std::io::ErrorKind::StorageFull);
+    let stopped = || failed("it was stopped".into(), false).into();
+    // Removed again where anything fails.
+    let unfinished = tempfile::Builder::new()
+        .suffix(UNFINISHED)
+        .tempfile_in(files.backups())
+        .map_err(io)?
+        .into_temp_path();
+    if stop.reaches(connection) {
+        return Err(stopped());
     }
-    let result = files::keep_for_the_user(&unfinished).and_then(|()| std::fs::rename(&unfinished, &path));
-    result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    // As bytes: a path need not be Unicode.
+    connection.execute("VACUUM INTO CAST(?1 AS TEXT)", [unfinished.as_os_str().as_encoded_bytes()])?;
+    if !is_good(&unfinished, stop) {
+        if stop.reaches(connection) {
+            return Err(stopped());
+        }
+        // What is damaged is copied as it is.
+        if !database::is_whole(connection)? {
+            return Err(Fault::damage("a copy of it does not read back"));
+        }
+        return Err(failed("the copy does not read back".into(), false).into());
+    }
+    files::keep_for_the_user(&unfinished).map_err(io)?;
+    unfinished.persist(files.backups().join(format!("{name}.sqlite"))).map_err(|error| io(error.error))?;
+    Ok(())
 }
 
 /// Whether a copy can take the database's place.
-pub(super) fn is_good(path: &Path) -> bool {
+fn is_good(path: &Path, stop: &Stop) -> bool {
     let check = || -> rusqlite::Result<bool> {
-        let connection = database::open_to_read(path)?;
-        database::is_whole(&connection)
+        let connection = database::open_to_read(path, BUSY_TIMEOUT)?;
+        Ok(!stop.reaches(&connection) && database::is_whole(&connection)?)
     };
     check().unwrap_or(false)
 }
@@ -78,21 +165,35 @@ pub(super) fn newest_good(files: &Files) -> Option<PathBuf> {
     let mut all: Vec<PathBuf> = list(files, DAILY);
     all.extend(list(files, BEFORE));
     all.sort_by_key(|path| modified(path));
-    all.into_iter().rev().find(|path| is_good(path))
+    all.into_iter().rev().find(|path| is_good(path, &Stop::default()))
 }
 
 /// Copies whose names begin so, the oldest first: their names are in the order of time.
 fn list(files: &Files, beginning: &str) -> Vec<PathBuf> {
-    let is_one = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(beginning) && name.ends_with(".sqlite")
-    };
+    named(files, |name| name.starts_with(beginning) && name.ends_with(".sqlite"))
+}
+
+fn named(files: &Files, is_one: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&is_one);
     let entries = std::fs::read_dir(files.backups()).into_iter().flatten().flatten();
     let mut all: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
     all.sort();
     all
 }
 
-fn modified(path: impl AsRef<Path>) -> Option<SystemTime> {
-    std::fs::metadata(path.as_ref()).ok()?.modified().ok()
+fn remove_oldest(files: &Files, beginning: &str, kept: usize) {
+    let all = list(files, beginning);
+    for old in &all[..all.len().saturating_sub(kept)] {
+        // One that stays costs space and nothing else.
+        std::fs::remove_file(old).ok();
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}
+
+/// How old a copy is; nothing where its time has not come yet.
+fn age(path: &Path) -> Option<Duration> {
+    modified(path)?.elapsed().ok()
 }

@@ -187,6 +187,12 @@ pub(super) fn set_deleted(change: &Transaction<'_>, id: Uuid, at: Option<Timesta
 
 /// Removes a conversation with all its rows.
 pub(super) fn remove(change: &Transaction<'_>, id: Uuid) -> rusqlite::Result<()> {
+    // Each row would be removed by an action of the one that it hangs on, and SQLite nests a thousand of them.
+    change.execute(
+        "UPDATE message SET parent = NULL
+         WHERE conversation = (SELECT number FROM conversation WHERE id = ?1)",
+        [id],
+    )?;
     change.execute("DELETE FROM conversation WHERE id = ?1", [id])?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::migrations;
 use crate::error::Error;
 
 /// How long a change waits for another process's.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAKE_ROOM: &str = "make room on the disk";
 const ALLOW_WRITING: &str = "allow writing to the file of conversations and its folder";
@@ -38,11 +38,11 @@ pub(super) type Attempt<T> = std::result::Result<T, Fault>;
 
 impl Fault {
     /// As an error of this crate.
-    pub(super) fn while_doing(self, doing: &'static str) -> Error {
+    pub(super) fn while_doing(&self, doing: &'static str) -> Error {
         match self {
-            Self::Refused(error) => error,
+            Self::Refused(error) => error.clone(),
             Self::Sql(error) => {
-                let code = code(&error);
+                let code = code(error);
                 let advice = code.and_then(advice).map(|advice| format!("; {advice}")).unwrap_or_default();
                 let full = code == Some(ErrorCode::DiskFull);
                 Error::History { doing, reason: format!("{error}{advice}"), full }
@@ -52,19 +52,28 @@ impl Fault {
 
     /// Whether the file itself is in doubt: not the place that it lies in, and not what was asked for.
     pub(super) fn is_damage(&self) -> bool {
-        matches!(self, Self::Sql(error) if is_damage(error))
+        matches!(
+            self,
+            Self::Sql(error)
+                if matches!(code(error), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        )
     }
 
-    /// What a file that should open and does not is: damaged, unless its place says otherwise.
-    pub(super) fn is_damage_at_opening(&self) -> bool {
-        use ErrorCode::*;
-        matches!(self, Self::Sql(error) if !code(error).is_some_and(|code| {
-            matches!(
-                code,
-                DiskFull | SystemIoFailure | CannotOpen | DatabaseBusy | DatabaseLocked | PermissionDenied
-                    | ReadOnly | OutOfMemory
-            )
-        }))
+    /// This fault of a look at a file that was not changed yet: where a table is missing or a value is of
+    /// another kind, the file is damaged.
+    pub(super) fn of_a_look(self) -> Self {
+        match self {
+            Self::Sql(error) if matches!(code(&error), None | Some(ErrorCode::Unknown)) => {
+                Self::damage(&error.to_string())
+            }
+            other => other,
+        }
+    }
+
+    /// A file that is damaged, and how that shows.
+    pub(super) fn damage(reason: &str) -> Self {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Self::Sql(rusqlite::Error::SqliteFailure(corrupt, Some(reason.to_owned())))
     }
 
     /// Whether the place does not take what is written, while nothing is wrong with what was asked for.
@@ -100,20 +109,17 @@ pub(super) fn place_error(path: &Path, error: &std::io::Error) -> Error {
     Error::History { doing: "write", reason: format!("`{}`: {error}; {advice}", path.display()), full }
 }
 
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(code(error), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-}
-
 fn code(error: &rusqlite::Error) -> Option<ErrorCode> {
     error.sqlite_error_code()
 }
 
-/// Opens a file for writing, made where it is missing, and leaves its schema as it is.
-pub(super) fn open_file(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens a file for writing, made where it is missing, and leaves its schema as it is. Waits for other processes
+/// as long as `patience` says.
+pub(super) fn open_file(path: &Path, patience: Duration) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    settle(&connection)?;
+    settle(&connection, patience)?;
     // Only a file in which nothing was made yet can be told to shrink later.
     if migrations::version(&connection)? == 0 {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -123,24 +129,36 @@ pub(super) fn open_file(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Opens a file that is there, for looking only.
-pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_to_read(path: &Path, patience: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    settle(&connection)?;
+    settle(&connection, patience)?;
+    Ok(connection)
+}
+
+/// The same where nothing may be written beside the file either, as long as nothing in it changes.
+pub(super) fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let name = path.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_path_buf()))?;
+    let name = name.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let name = if cfg!(windows) { format!("/{}", name.replace('\\', "/")) } else { name };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)?;
+    settle(&connection, BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
 /// The same tables in memory, for what must not or cannot be written.
 pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_in_memory()?;
-    settle(&connection)?;
+    settle(&connection, BUSY_TIMEOUT)?;
     migrations::run(&mut connection)?;
     Ok(connection)
 }
 
 /// What each connection is told. The file may come from anywhere, so it is trusted with nothing.
-fn settle(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+fn settle(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (name, value) in [
         // A change is on the disk when its statement returns, and after a power cut too.

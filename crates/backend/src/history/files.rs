@@ -1,6 +1,6 @@
 //! The files of the conversations: where they lie, and that only their owner reads them.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 /// The places under the folder of conversations.
@@ -24,6 +24,22 @@ impl Files {
 
     pub(super) fn runs(&self) -> PathBuf {
         self.folder.join("runs")
+    }
+
+    /// The lock under which the file is opened, checked, brought up to date and repaired, by one process at a
+    /// time. Where another one has it, this waits for it or fails, as `waits` says.
+    pub(super) fn lock_opening(&self, waits: bool) -> std::io::Result<File> {
+        make_folder(&self.folder)?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        only_for_the_user(&mut options);
+        let file = options.open(self.folder.join("opening.lock"))?;
+        if waits {
+            file.lock()?;
+        } else {
+            file.try_lock()?;
+        }
+        Ok(file)
     }
 
     /// Makes the folders and the empty file, readable by their owner only.
@@ -87,5 +103,11 @@ pub(super) fn keep_for_the_user(path: &Path) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     }
-    std::fs::File::open(path)?.sync_all()
+    // What was opened for reading only cannot be flushed everywhere.
+    OpenOptions::new().write(true).open(path)?.sync_all()
+}
+
+/// Makes what was renamed within a folder last.
+pub(super) fn flush_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -1,11 +1,12 @@
 //! History: every conversation, in SQLite.
 //!
 //! # How it holds
-//! - One connection writes and reads, each change as one transaction that is on the disk when the call returns.
-//!   A second process may have the file open too.
+//! - One connection reads and writes, each change as one transaction that is on the disk when the call returns.
+//!   A second process may have the file open too; opening, checking and repairing it is done by one at a time.
 //! - What the disk does not take goes on in tables in memory, with a notice, and moves back with the first
-//!   change that the disk takes again, also where the file could not be opened before. Private conversations
-//!   live there for good, and new ones until there is something to keep.
+//!   change that the disk takes again; a file that did not open is tried again, and read where it cannot be
+//!   written. Private conversations live there for good, and new ones until there is something to keep.
+//! - A damaged file is exchanged for a new one when that is whole, and never for less.
 //! - A reply under way is saved in pieces, each with its ids; the pieces become part of it when it ends, or when
 //!   the next start finds that its run was cut off.
 
@@ -13,6 +14,7 @@ mod backups;
 mod chat_gpt;
 mod conversations;
 mod database;
+mod disk;
 mod files;
 mod lenient;
 mod messages;
@@ -39,7 +41,9 @@ use crate::conversation::{Conversation, ConversationSummary, Entry, Question, Re
 use crate::error::{Error, Result};
 use crate::notices::Notices;
 use database::Attempt;
+use disk::Disk;
 use messages::Under;
+use runs::RunLock;
 use stores::Stores;
 
 pub use search::{SearchHit, SnippetPart};
@@ -158,6 +162,19 @@ impl History {
         self.stores().search(words, most).map_err(|fault| fault.while_doing("search"))
     }
 
+    /// Why what is on the disk cannot be read, where it cannot: then nothing of it is listed or found.
+    pub fn trouble(&self) -> Option<Error> {
+        self.stores().trouble()
+    }
+
+    /// Lets the disk go, after a last try to write what it did not take; where nothing was opened, nothing is.
+    /// From now on nothing is kept.
+    pub(crate) fn close(&self) {
+        if let Some(stores) = self.0.stores.get() {
+            stores.lock().unwrap_or_else(PoisonError::into_inner).close();
+        }
+    }
+
     /// Gives a title; an empty one lets the first message name the conversation again.
     ///
     /// # Errors
@@ -229,12 +246,14 @@ impl History {
 
     /// Remembers which model answers in a conversation.
     pub(crate) fn set_model(&self, id: Uuid, model: &str) -> Result<()> {
-        if self.stores().is_fresh(id) {
-            return self
-                .stores()
-                .change_in_memory(id, |change| conversations::set(change, id, "model", &model));
-        }
-        self.change(id, "remember a model", |change| conversations::set(change, id, "model", &model))
+        let set = |change: &Transaction<'_>| conversations::set(change, id, "model", &model);
+        let mut stores = self.stores();
+        // A conversation in which nothing was said is not kept for this.
+        let made = if stores.is_fresh(id) { stores.change_in_place(id, set) } else { stores.change(id, set) };
+        drop(stores);
+        made.map_err(|fault| fault.while_doing("remember a model"))?;
+        self.tell();
+        Ok(())
     }
 
     /// Keeps what stands in the composer.
@@ -243,10 +262,10 @@ impl History {
     /// As [`History::conversation`].
     pub fn set_draft(&self, id: Uuid, text: &str) -> Result<()> {
         // A draft that was taken back before anything was kept leaves nothing.
-        if text.is_empty() && self.stores().is_fresh(id) {
+        let mut stores = self.stores();
+        if text.is_empty() && stores.is_fresh(id) {
             return Ok(());
         }
-        let mut stores = self.stores();
         stores
             .change(id, |change| conversations::set(change, id, "draft", &text))
             .map_err(|fault| fault.while_doing("keep a draft"))
@@ -290,7 +309,27 @@ impl History {
         };
         let mut ids = ids.into_iter();
         // One at a time, so that replies are saved in between.
-        transfer::write_file(path, format, || ids.next().map(|id| self.export_text(id, format)).transpose())
+        transfer::write_file(path, format, || {
+            while let Some(known) = left.next() {
+                match self.export_text(known, format) {
+                    Ok(text) => {
+                        report.written += 1;
+                        return Ok(Some(text));
+                    }
+                    Err(error) if id.is_some() => return Err(error),
+                    Err(Error::ConversationUnknown { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "a conversation was not exported");
+                        report.refused += 1;
+                        if left.len() == 0 && report.written == 0 {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+            Ok(None)
+        })?;
+        Ok(report)
     }
 
     /// Takes over the conversations of a file. Nothing that is here is replaced: of a conversation that is
@@ -338,17 +377,17 @@ impl History {
         reply: &Reply,
     ) -> Result<()> {
         let under = under.map_or(Under::Branch, Under::Beside);
-        let run = self.stores().run();
+        let run = self.run().map(|run| run.id);
         self.change(id, "keep a message", |change| messages::ask(change, id, under, question, reply, run))
     }
 
     pub(crate) fn answer_again(&self, id: Uuid, old: &Reply, reply: &Reply) -> Result<()> {
-        let run = self.stores().run();
+        let run = self.run().map(|run| run.id);
         self.change(id, "begin a reply", |change| messages::answer_again(change, id, old, reply, run))
     }
 
     pub(crate) fn go_on(&self, id: Uuid, reply: Uuid) -> Result<()> {
-        let run = self.stores().run();
+        let run = self.run().map(|run| run.id);
         self.change(id, "let a reply go on", |change| messages::go_on(change, id, reply, run))
     }
 
@@ -363,7 +402,7 @@ impl History {
     /// Saves more of a reply under way.
     pub(crate) fn append(&self, id: Uuid, reply: Uuid, more: &ReplyPiece) -> Result<()> {
         self.stores()
-            .change(id, |change| messages::append(change, reply, more))
+            .change_in_place(id, |change| messages::append(change, reply, more))
             .map_err(|fault| fault.while_doing("save a reply"))
     }
 
@@ -380,6 +419,11 @@ impl History {
 
     pub(crate) fn undo_reset(&self, id: Uuid, reset: Uuid) -> Result<()> {
         self.change(id, "undo a reset", |change| messages::undo_reset(change, id, reset))
+    }
+
+    /// This run, where it writes.
+    fn run(&self) -> Option<Arc<RunLock>> {
+        self.stores().run()
     }
 
     fn change<T>(
@@ -400,8 +444,9 @@ impl History {
 
     fn stores(&self) -> MutexGuard<'_, Stores> {
         let open = || {
-            let Inner { folder, notices, changes, .. } = &*self.0;
-            Mutex::new(Stores::open(folder.clone(), Arc::clone(notices), changes.clone()))
+            let Inner { folder, notices, changes, remembers, .. } = &*self.0;
+            let disk = Disk::open(folder.clone(), Arc::clone(notices), changes.clone(), !remembers);
+            Mutex::new(Stores::open(disk))
         };
         self.0.stores.get_or_init(open).lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::database::{self, Attempt, Fault};
-use super::files::Files;
+use super::files::{self, Files};
 use super::{backups, conversations, messages, migrations, search};
 use crate::conversation::now;
 use crate::error::Error;
@@ -16,38 +16,78 @@ const KEPT_AFTER_DELETION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Opens the file and brings its schema up to date. `check` looks through all of it, after a run that was cut
 /// off.
-pub(super) fn open(files: &Files, check: bool) -> Attempt<Connection> {
-    look_before_writing(files, check)?;
-    let mut connection = database::open_file(&files.database())?;
+///
+/// # Errors
+/// Damage where the file is damaged; anything else keeps it from opening and leaves it as it is.
+pub(super) fn open(files: &Files, check: bool, patience: Duration) -> Attempt<Connection> {
+    look_before_writing(files, check, patience).map_err(Fault::of_a_look)?;
+    let mut connection = database::open_file(&files.database(), patience)?;
     let version = migrations::version(&connection)?;
     if (1..migrations::NEWEST).contains(&version) {
-        backups::make_before(files, &connection, version)?;
+        backups::make_before(files, &connection, version)
+            .map_err(|fault| unless_damaged(fault, "copy the conversations before updating them"))?;
     }
-    migrations::run(&mut connection)?;
-    look_around(&connection)?;
+    migrations::run(&mut connection)
+        .map_err(|error| unless_damaged(error.into(), "update the conversations"))?;
+    look_around(&connection).map_err(|error| Fault::from(error).of_a_look())?;
     Ok(connection)
 }
 
-/// Looks for what is wrong while nothing was written yet, so that a damaged file is kept as it was found.
-fn look_before_writing(files: &Files, check: bool) -> Attempt<()> {
-    let is_empty = std::fs::metadata(files.database()).is_ok_and(|file| file.len() == 0);
-    if is_empty {
-        // A file is empty before its first use, and after a cut.
-        return match backups::newest_good(files) {
-            Some(_) => Err(damaged("the file is empty, and it was not before")),
-            None => Ok(()),
-        };
+/// A fault that is no damage keeps its file from opening, and is no reason to repair it.
+fn unless_damaged(fault: Fault, doing: &'static str) -> Fault {
+    if fault.is_damage() { fault } else { fault.while_doing(doing).into() }
+}
+
+/// Opens a file whose place takes no changes, for looking only.
+///
+/// # Errors
+/// Where it is not there, of another version, or cannot be read.
+pub(super) fn open_to_look(files: &Files) -> Attempt<Connection> {
+    let path = files.database();
+    let look = |connection: Connection| -> Attempt<Connection> {
+        let version = migrations::version(&connection)?;
+        if version != migrations::NEWEST {
+            return Err(Fault::damage("it is of another version"));
+        }
+        look_around(&connection)?;
+        Ok(connection)
+    };
+    let looked = database::open_to_read(&path, database::BUSY_TIMEOUT).map_err(Fault::from).and_then(look);
+    let log = files::with_ending(&path, "-wal");
+    match looked {
+        // What is in the log of changes can only be read where something may be written beside it.
+        Err(_) if std::fs::metadata(log).map_or(0, |log| log.len()) == 0 => {
+            look(database::open_unchanging(&path)?)
+        }
+        looked => looked,
     }
-    let connection = database::open_to_read(&files.database())?;
+}
+
+/// Looks for what is wrong while nothing was written yet, so that a damaged file is kept as it was found.
+fn look_before_writing(files: &Files, check: bool, patience: Duration) -> Attempt<()> {
+    // A file is empty before its first use, and after a cut.
+    let is_cut = || match backups::newest_good(files) {
+        Some(_) => Err(Fault::damage("the file is empty, and it was not before")),
+        None => Ok(()),
+    };
+    if std::fs::metadata(files.database()).is_ok_and(|file| file.len() == 0) {
+        return is_cut();
+    }
+    let connection = database::open_to_read(&files.database(), patience)?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if check && !database::is_whole(&connection)? {
-        return Err(damaged("a check found damage"));
+        return Err(Fault::damage("a check found damage"));
     }
     let version = migrations::version(&connection)?;
+    if version == 0 && tables == 0 {
+        // A first start that ended before it made anything leaves such a file.
+        return is_cut();
+    }
     if version > migrations::NEWEST {
         return Err(newer(&connection, version));
     }
     if version == 0 {
-        return Err(damaged("its version is damaged"));
+        return Err(Fault::damage("its version is damaged"));
     }
     Ok(())
 }
@@ -64,13 +104,8 @@ fn newer(connection: &Connection, version: usize) -> Fault {
             full: false,
         }
         .into(),
-        _ => damaged("its version is damaged"),
+        _ => Fault::damage("its version is damaged"),
     }
-}
-
-fn damaged(reason: &str) -> Fault {
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Fault::Sql(rusqlite::Error::SqliteFailure(corrupt, Some(reason.to_owned())))
 }
 
 /// Touches every table, so that a damaged schema is found while nothing depends on it yet.
@@ -86,12 +121,25 @@ fn look_around(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Ends what runs that are over left behind, and removes what was deleted long enough ago.
+/// Ends what runs that are over left behind, and removes what was deleted long enough ago: the latter may wait
+/// for another start.
 pub(super) fn tidy(connection: &mut Connection, is_over: impl Fn(Option<Uuid>) -> bool) -> Attempt<()> {
     let interrupted = database::change(connection, |change| messages::interrupt(change, &is_over))?;
     if interrupted > 0 {
         tracing::info!(interrupted, "replies of a run that was cut off were kept");
     }
+    match purge(connection) {
+        Err(fault) if !fault.is_damage() => {
+            let error = fault.while_doing("remove what was deleted");
+            tracing::warn!(%error, "deleted conversations stay on the disk until the next start");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Removes the conversations that can no longer be restored, from the file too.
+fn purge(connection: &mut Connection) -> Attempt<()> {
     let long_ago = now() - KEPT_AFTER_DELETION;
     let deleted = conversations::deleted_before(connection, long_ago)?;
     if deleted.is_empty() {
@@ -108,16 +156,4 @@ pub(super) fn tidy(connection: &mut Connection, is_over: impl Fn(Option<Uuid>) -
     drop(statement);
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
-}
-
-/// Makes today's copy, without keeping anybody waiting.
-pub(super) fn back_up(files: Files) {
-    let copy = move || {
-        if let Err(error) = backups::make_if_due(&files) {
-            tracing::warn!(%error, "no backup of the conversations was made");
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("history-backup".into()).spawn(copy) {
-        tracing::warn!(%error, "no backup of the conversations was made");
-    }
 }

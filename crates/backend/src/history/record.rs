@@ -1,6 +1,6 @@
 //! A whole conversation as data: how it moves between files, and what an export holds of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use engine::Clock;
 use jiff::Timestamp;
@@ -355,7 +355,36 @@ fn write_message(
     Ok(())
 }
 
+/// Removes messages and lines of a conversation. A message under which something stands stays.
+pub(super) fn remove_parts<'p>(
+    change: &Transaction<'_>,
+    conversation: Uuid,
+    parts: impl Iterator<Item = &'p Uuid>,
+) -> rusqlite::Result<()> {
+    for part in parts {
+        change.execute(
+            "DELETE FROM mark WHERE id = ?1
+                 AND conversation = (SELECT number FROM conversation WHERE id = ?2)",
+            [part, &conversation],
+        )?;
+        change.execute(
+            "DELETE FROM message WHERE id = ?1
+                 AND conversation = (SELECT number FROM conversation WHERE id = ?2)
+                 AND NOT EXISTS (SELECT 1 FROM message AS below WHERE below.parent = message.number)
+                 AND NOT EXISTS (SELECT 1 FROM mark WHERE mark.after = message.number)",
+            [part, &conversation],
+        )?;
+    }
+    Ok(())
+}
+
 impl ConversationRecord {
+    /// The ids of its messages and lines.
+    pub(super) fn parts(&self) -> HashSet<Uuid> {
+        let messages = self.messages.iter().map(|message| message.id);
+        messages.chain(self.resets.iter().map(|reset| reset.id)).collect()
+    }
+
     /// The same conversation under new ids, all of it.
     pub(super) fn renewed(mut self) -> Self {
         let new: HashMap<Uuid, Uuid> =

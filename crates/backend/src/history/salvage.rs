@@ -1,7 +1,8 @@
-//! What is done with a damaged file: it is set aside as it is, and a new one is made of the newest good copy
-//! and of every row that can still be read.
+//! What is done with a damaged file: a new one is made of the newest good copy and of every row that can still be
+//! read, and the damaged one is set aside as it is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use engine::Clock;
@@ -10,12 +11,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
-use super::database::{self, Attempt};
+use super::database::{self, Attempt, BUSY_TIMEOUT, Fault};
 use super::files::{self, Files};
 use super::lenient;
 use super::record::{self, ConversationRecord, Existing, MessageRecord, ResetRecord};
 use super::tree::Number;
 use super::{backups, conversations, migrations, title};
+use crate::error::{Error, Result};
 
 /// The most row numbers that are tried one by one in a damaged stretch.
 const MOST_TRIES: i64 = 300_000;
@@ -29,50 +31,128 @@ pub(super) struct Salvaged {
     pub(super) kept: PathBuf,
 }
 
-/// Sets the database aside and makes a new one in its place. Nobody may have it open.
+/// The folder in which a new database is made.
+const SCRATCH: &str = "repair-";
+/// How the name of a new database begins that is whole and not in its place yet. The rest says where the damaged
+/// one goes.
+const REBUILT: &str = "rebuilt-";
+
+/// Sets the database aside and puts a new one in its place, which is made beside it before: however this ends,
+/// the damaged one or the whole new one is there. Nobody may have it open.
 ///
 /// # Errors
-/// What kept the files from being moved or the new one from being written. The damaged one is still there.
-pub(super) fn repair(files: &Files) -> std::result::Result<Salvaged, String> {
-    let io = |error: std::io::Error| error.to_string();
+/// [`Error::History`] says what kept the new one from being made. The damaged one is still there then.
+pub(super) fn repair(files: &Files) -> Result<Salvaged> {
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&files.folder).map_err(failed)?;
+    let records = read_what_is_left(files, scratch.path()).map_err(failed)?;
+    let rebuilt = scratch.path().join("rebuilt.sqlite");
+    let (conversations, messages) = rebuild(files, &rebuilt, &records)?;
+    files::keep_for_the_user(&rebuilt).map_err(failed)?;
     let name = format!("{}-{}", Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S"), Uuid::new_v4().simple());
+    let ready = files.folder.join(format!("{REBUILT}{name}.sqlite"));
+    std::fs::rename(&rebuilt, &ready).map_err(failed)?;
+    let kept = exchange(files, &ready, &name).map_err(failed)?;
+    Ok(Salvaged { conversations, messages, kept })
+}
+
+fn failed(error: std::io::Error) -> Error {
+    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    Error::History { doing: "put together what can be read", reason: error.to_string(), full }
+}
+
+/// Finishes a repair that was cut off when the new database was whole. Nobody may have the file open.
+///
+/// # Errors
+/// What kept the files from being moved; the next call goes on.
+pub(super) fn finish(files: &Files) -> std::io::Result<Option<Salvaged>> {
+    for entry in std::fs::read_dir(&files.folder)? {
+        let path = entry?.path();
+        let name =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(REBUILT));
+        let Some(name) = name.and_then(|name| name.strip_suffix(".sqlite")) else { continue };
+        let (conversations, messages) = count(&path).unwrap_or_default();
+        let kept = exchange(files, &path, name)?;
+        return Ok(Some(Salvaged { conversations, messages, kept }));
+    }
+    Ok(None)
+}
+
+fn count(path: &Path) -> rusqlite::Result<(usize, usize)> {
+    let connection = database::open_unchanging(path)?;
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM conversation), (SELECT count(*) FROM message)",
+        [],
+        |row| Ok((row.get::<_, i64>(0)? as usize, row.get::<_, i64>(1)? as usize)),
+    )
+}
+
+/// Removes what repairs left behind that were cut off before. Nobody may be making one.
+pub(super) fn clear_up(files: &Files) {
+    for entry in std::fs::read_dir(&files.folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(SCRATCH)) {
+            // One that stays costs space and nothing else.
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// Puts the new database `ready` in its place and the damaged one into the folder `name`, which it returns. The
+/// log of the damaged one goes first: it must never stand beside the new one.
+fn exchange(files: &Files, ready: &Path, name: &str) -> std::io::Result<PathBuf> {
     let kept = files.damaged().join(name);
-    files::make_folder(&files.damaged()).map_err(io)?;
-    files::make_folder(&kept).map_err(io)?;
-    for path in files.all_of_database() {
-        std::fs::rename(&path, kept.join(path.file_name().unwrap_or_default())).map_err(io)?;
+    files::make_folder(&files.damaged())?;
+    files::make_folder(&kept)?;
+    for path in files.all_of_database().into_iter().rev() {
+        std::fs::rename(&path, kept.join(path.file_name().unwrap_or_default()))?;
     }
-    // Reading may write into what is read, and the original stays as it is.
-    let scratch = tempfile::tempdir_in(&kept).map_err(io)?;
-    let records = read_what_is_left(&kept, scratch.path());
+    files::flush_folder(&kept)?;
+    files::flush_folder(&files.folder)?;
+    std::fs::rename(ready, files.database())?;
+    files::flush_folder(&files.folder)?;
+    Ok(kept)
+}
+
+/// Makes a database of the newest good copy and of `records`. Returns how many conversations with how many
+/// messages of them are in it.
+fn rebuild(files: &Files, path: &Path, records: &[Found]) -> Result<(usize, usize)> {
+    let fault = |fault: Fault| fault.while_doing("put together what can be read");
+    let sql = |error: rusqlite::Error| fault(error.into());
     if let Some(copy) = backups::newest_good(files) {
-        std::fs::copy(copy, files.database()).map_err(io)?;
+        std::fs::copy(copy, path).map_err(failed)?;
     }
-    files.make().map_err(io)?;
-    let mut connection = database::open_file(&files.database()).map_err(|error| error.to_string())?;
-    migrations::run(&mut connection).map_err(|error| error.to_string())?;
-    let mut messages = 0;
-    for (record, deleted) in &records {
+    let mut connection = database::open_file(path, BUSY_TIMEOUT).map_err(sql)?;
+    // Nothing depends on it before it is whole, and then it is flushed as a whole.
+    connection.pragma_update(None, "synchronous", "OFF").map_err(sql)?;
+    migrations::run(&mut connection).map_err(sql)?;
+    let (mut conversations, mut messages) = (0, 0);
+    for (record, deleted) in records {
         let written = database::change(&mut connection, |change| {
             record::write(change, record, Existing::Replace)?;
             conversations::set_deleted(change, record.id, *deleted)
         });
-        // One that does not go in must not keep out the others.
         match written {
-            Ok(()) => messages += record.messages.len(),
-            Err(fault) => {
-                let error = fault.while_doing("put a conversation back");
+            Ok(()) => {
+                conversations += 1;
+                messages += record.messages.len();
+            }
+            Err(refused) if refused.is_refusal_of_disk() => return Err(fault(refused)),
+            // One that does not go in must not keep out the others.
+            Err(refused) => {
+                let error = refused.while_doing("put a conversation back");
                 tracing::warn!(%error, "a conversation was not salvaged");
             }
         }
     }
-    Ok(Salvaged { conversations: records.len(), messages, kept })
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(sql)?;
+    connection.close().map_err(|(_, error)| sql(error))?;
+    Ok((conversations, messages))
 }
 
 type Found = (ConversationRecord, Option<Timestamp>);
 
 /// Every conversation that can be read: with the log of late changes, or without where it makes it worse.
-fn read_what_is_left(kept: &Path, scratch: &Path) -> Vec<Found> {
+/// Reading may write into what is read, so it is done in copies.
+fn read_what_is_left(files: &Files, scratch: &Path) -> std::io::Result<Vec<Found>> {
     let database = scratch.join("conversations.sqlite");
     let mut best = Vec::new();
     for endings in [["", "-wal"].as_slice(), &[""]] {
@@ -80,8 +160,12 @@ fn read_what_is_left(kept: &Path, scratch: &Path) -> Vec<Found> {
             std::fs::remove_file(files::with_ending(&database, ending)).ok();
         }
         for ending in endings {
-            let from = files::with_ending(&kept.join("conversations.sqlite"), ending);
-            std::fs::copy(from, files::with_ending(&database, ending)).ok();
+            let from = files::with_ending(&files.database(), ending);
+            match std::fs::copy(from, files::with_ending(&database, ending)) {
+                // Half a copy would be taken for all that is left.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         let found = read_file(&database).unwrap_or_default();
         let size = |found: &[Found]| found.iter().map(|(record, _)| 1 + record.messages.len()).sum::<usize>();
@@ -89,7 +173,7 @@ fn read_what_is_left(kept: &Path, scratch: &Path) -> Vec<Found> {
             best = found;
         }
     }
-    best
+    Ok(best)
 }
 
 fn read_file(path: &Path) -> Attempt<Vec<Found>> {

@@ -1,157 +1,56 @@
 //! Where conversations lie: on the disk, or in memory where they must not or cannot be written.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
-use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::conversations;
 use super::database::{self, Attempt, Fault};
-use super::files::Files;
-use super::opening;
+use super::disk::Disk;
 use super::record::{self, ConversationRecord, Existing};
 use super::runs::RunLock;
-use super::salvage;
 use super::search::{self, SearchHit};
-use crate::Change;
 use crate::conversation::ConversationSummary;
-use crate::error::{Error, Result};
-use crate::notices::{Notices, Severity};
-
-/// What notices about the conversations are filed under.
-const NOTICE: &str = "history";
-const DAMAGE_NOTICE: &str = "historyDamaged";
+use crate::error::Error;
 
 /// The fact that says which conversation was shown last.
 const SHOWN: &str = "shown conversation";
 
 /// Why a conversation lies in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Why {
     /// Nothing was said in it yet.
     Fresh,
     Private,
-    /// The disk did not take it.
-    Unsaved,
+    /// The disk did not take it. What it had there when it was taken from there is what may have to go there.
+    Unsaved(HashSet<Uuid>),
 }
 
 /// The two places of conversations.
 pub(super) struct Stores {
-    files: Files,
-    /// The file, or why it is not open.
-    disk: Result<Connection>,
+    disk: Disk,
     memory: Connection,
     in_memory: HashMap<Uuid, Why>,
     /// The conversation that the next run shows, once it is on the disk.
     shown: Option<Uuid>,
-    run: Option<RunLock>,
-    notices: Arc<Notices>,
-    changes: broadcast::Sender<Change>,
 }
 
 impl Stores {
-    pub(super) fn open(folder: PathBuf, notices: Arc<Notices>, changes: broadcast::Sender<Change>) -> Self {
+    pub(super) fn open(disk: Disk) -> Self {
         let memory = database::open_in_memory().expect("the schema is right and memory takes it");
-        let mut stores = Self {
-            files: Files { folder },
-            disk: Err(not_open()),
-            memory,
-            in_memory: HashMap::new(),
-            shown: None,
-            run: None,
-            notices,
-            changes,
-        };
-        stores.open_or_warn();
-        stores
+        Self { disk, memory, in_memory: HashMap::new(), shown: None }
     }
 
-    fn open_or_warn(&mut self) {
-        self.disk = self.open_disk();
-        if let Err(error) = &self.disk {
-            self.warn(&error.to_string());
-        }
+    /// This run, for the replies that it makes.
+    pub(super) fn run(&self) -> Option<Arc<RunLock>> {
+        self.disk.run()
     }
 
-    /// Tries again to open a file that could not be opened. What went on in memory meanwhile moves there.
-    fn reopen(&mut self) {
-        if self.disk.is_ok() {
-            return;
-        }
-        self.open_or_warn();
-        if self.disk.is_ok() {
-            self.save_what_is_unsaved();
-            self.note_saved();
-            // Without listeners there is nobody to tell.
-            self.changes.send(Change::Conversations).ok();
-        }
-    }
-
-    fn open_disk(&mut self) -> Result<Connection> {
-        self.files.make().map_err(|error| database::place_error(&self.files.folder, &error))?;
-        if self.run.is_none() {
-            let runs = self.files.runs();
-            self.run = Some(RunLock::begin(&runs).map_err(|error| database::place_error(&runs, &error))?);
-        }
-        let run = self.run.as_ref();
-        let others = run.map(RunLock::others).unwrap_or_default();
-        let (is_alone, was_cut_off) = (others.alive.is_empty(), !others.cut_off.is_empty());
-        let mut connection = match opening::open(&self.files, was_cut_off) {
-            Err(fault) if fault.is_damage_at_opening() && is_alone => self.repair()?,
-            result => result.map_err(|fault| fault.while_doing("open"))?,
-        };
-        let is_over = |id: Option<Uuid>| !id.zip(run).is_some_and(|(id, run)| run.is_alive(id));
-        match opening::tidy(&mut connection, is_over) {
-            Err(fault) if fault.is_damage() && is_alone => {
-                drop(connection);
-                connection = self.repair()?;
-            }
-            result => result.map_err(|fault| fault.while_doing("end interrupted replies"))?,
-        }
-        if let Some(run) = run {
-            run.forget(&others.cut_off);
-        }
-        opening::back_up(self.files.clone());
-        Ok(connection)
-    }
-
-    /// Makes a new database of what can be read of a damaged one, and tells of it.
-    fn repair(&self) -> Result<Connection> {
-        let failed = |reason| Error::History { doing: "put together what can be read", reason, full: false };
-        let salvaged = salvage::repair(&self.files).map_err(failed)?;
-        let message = format!(
-            "The file of your conversations was damaged. {} conversations with {} messages were read from it \
-             and put together with the newest backup. The damaged file is kept in `{}`.",
-            salvaged.conversations,
-            salvaged.messages,
-            salvaged.kept.display()
-        );
-        tracing::warn!(salvaged.conversations, salvaged.messages, "a damaged file was salvaged");
-        self.notices.add(Severity::Warning, DAMAGE_NOTICE, message);
-        self.changes.send(Change::Notices).ok();
-        opening::open(&self.files, false).map_err(|fault| fault.while_doing("open"))
-    }
-
-    /// The same while the application runs. Not where another process has the file open: moving it away
-    /// would take it from there.
-    fn repair_while_open(&mut self) -> bool {
-        if !self.run.as_ref().is_some_and(|run| run.others().alive.is_empty()) {
-            return false;
-        }
-        self.disk = Err(not_open());
-        self.disk = self.repair();
-        if let Err(error) = &self.disk {
-            self.warn(&error.to_string());
-        }
-        self.disk.is_ok()
-    }
-
-    /// The id of this run, for the replies that it makes.
-    pub(super) fn run(&self) -> Option<Uuid> {
-        self.run.as_ref().map(|run| run.id)
+    /// Why nothing on the disk can be read, where nothing can.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.disk.trouble()
     }
 
     /// Begins a conversation in memory.
@@ -165,9 +64,16 @@ impl Stores {
     /// Forgets a conversation in which nothing was said, when another one is shown.
     pub(super) fn leave(&mut self, id: Uuid) {
         if self.is_fresh(id) {
-            self.in_memory.remove(&id);
-            // What stays in memory is one empty row.
-            self.memory.execute("DELETE FROM conversation WHERE id = ?1", [id]).ok();
+            self.remove_from_memory(id);
+        }
+    }
+
+    fn remove_from_memory(&mut self, id: Uuid) {
+        self.in_memory.remove(&id);
+        let removed = database::change(&mut self.memory, |change| Ok(conversations::remove(change, id)?));
+        if let Err(fault) = removed {
+            let error = fault.while_doing("remove what is on the disk now");
+            tracing::warn!(%error, "a conversation stays in memory besides");
         }
     }
 
@@ -199,21 +105,12 @@ impl Stores {
 
     /// Looks at the place where the conversation `id` lies.
     pub(super) fn read<T>(&mut self, id: Uuid, look: impl Fn(&Connection) -> Attempt<T>) -> Attempt<T> {
-        if self.is_on_disk(id) { self.look_at_disk(look) } else { look(&self.memory) }
-    }
-
-    /// Looks at the disk; where what is there is damaged, again after a repair.
-    fn look_at_disk<T>(&mut self, look: impl Fn(&Connection) -> Attempt<T>) -> Attempt<T> {
-        let attempt = |disk: &Result<Connection>| look(disk.as_ref().map_err(Error::clone)?);
-        match attempt(&self.disk) {
-            Err(fault) if fault.is_damage() && self.repair_while_open() => attempt(&self.disk),
-            result => result,
-        }
+        if self.is_on_disk(id) { self.disk.look(look) } else { look(&self.memory) }
     }
 
     /// Looks at the disk, or at memory where there is none.
     pub(super) fn look<T>(&self, look: impl Fn(&Connection) -> Attempt<T>) -> Attempt<T> {
-        look(self.disk.as_ref().unwrap_or(&self.memory))
+        look(self.disk.connection().unwrap_or(&self.memory))
     }
 
     /// Changes a conversation where it lies. What was new, or could not be written before, moves to the disk
@@ -223,104 +120,80 @@ impl Stores {
         id: Uuid,
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
     ) -> Attempt<T> {
-        if self.in_memory.get(&id) == Some(&Why::Private) {
-            return database::change(&mut self.memory, &change);
+        let is_to_move = matches!(self.in_memory.get(&id), Some(Why::Fresh | Why::Unsaved(_)));
+        let made = self.change_in_place(id, change)?;
+        if is_to_move {
+            self.move_to_disk(id);
         }
-        self.reopen();
-        let made = if self.is_on_disk(id) {
-            match self.change_on_disk(&change) {
-                Err(fault) if fault.is_refusal_of_disk() => {
-                    self.take_into_memory(id, fault)?;
-                    return database::change(&mut self.memory, &change);
-                }
-                result => result?,
-            }
-        } else {
-            let made = database::change(&mut self.memory, &change)?;
-            if !self.move_to_disk(id) {
-                return Ok(made);
-            }
-            made
-        };
-        // The disk took this, so it may take what it refused before.
-        self.save_what_is_unsaved();
+        if self.disk.takes_changes() {
+            self.unsaved().into_iter().for_each(|id| self.move_to_disk(id));
+        }
         Ok(made)
     }
 
-    /// Changes a conversation that is new, without keeping it yet.
-    pub(super) fn change_in_memory(
+    /// The same, and what lies in memory stays there: for what is changed every second.
+    pub(super) fn change_in_place<T>(
         &mut self,
-        _id: Uuid,
-        change: impl Fn(&Transaction<'_>) -> Attempt<()>,
-    ) -> Result<()> {
-        database::change(&mut self.memory, change).map_err(|fault| fault.while_doing("change a conversation"))
-    }
-
-    fn change_on_disk<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
-        let attempt = |disk: &mut Result<Connection>| {
-            database::change(disk.as_mut().map_err(|error| error.clone())?, &change)
-        };
-        match attempt(&mut self.disk) {
-            Err(fault) if fault.is_damage() && self.repair_while_open() => attempt(&mut self.disk),
+        id: Uuid,
+        change: impl Fn(&Transaction<'_>) -> Attempt<T>,
+    ) -> Attempt<T> {
+        if !self.is_on_disk(id) {
+            return database::change(&mut self.memory, &change);
+        }
+        match self.disk.change(&change) {
+            Err(fault) if fault.is_refusal_of_disk() => {
+                self.take_into_memory(id, fault)?;
+                database::change(&mut self.memory, &change)
+            }
             result => result,
         }
     }
 
     /// Copies a conversation into memory, because the disk did not take a change of it.
     fn take_into_memory(&mut self, id: Uuid, fault: Fault) -> Attempt<()> {
-        let Ok(disk) = &self.disk else { return Err(fault) };
+        let Ok(disk) = self.disk.connection() else { return Err(fault) };
         let Some(record) = record::read(disk, id)? else { return Err(fault) };
         database::change(&mut self.memory, |change| Ok(record::write(change, &record, Existing::Replace)?))?;
-        self.in_memory.insert(id, Why::Unsaved);
-        self.warn(&fault.while_doing("write").to_string());
+        self.in_memory.insert(id, Why::Unsaved(record.parts()));
         Ok(())
     }
 
-    /// Moves a conversation from memory to the disk; says whether the disk took it.
-    fn move_to_disk(&mut self, id: Uuid) -> bool {
-        match self.try_to_move(id) {
-            Ok(()) => {
-                self.in_memory.remove(&id);
-                self.memory.execute("DELETE FROM conversation WHERE id = ?1", [id]).ok();
-                self.note_saved();
-                true
-            }
-            Err(fault) => {
-                self.in_memory.insert(id, Why::Unsaved);
-                self.warn(&fault.while_doing("write").to_string());
-                false
-            }
-        }
-    }
-
-    /// Moves what the disk refused before, up to the first that it still refuses.
-    fn save_what_is_unsaved(&mut self) {
-        for id in self.unsaved() {
-            if !self.move_to_disk(id) {
-                break;
-            }
-        }
-    }
-
     fn unsaved(&self) -> Vec<Uuid> {
-        self.in_memory.iter().filter(|(_, why)| **why == Why::Unsaved).map(|(id, _)| *id).collect()
+        let unsaved = self.in_memory.iter().filter(|(_, why)| matches!(why, Why::Unsaved(_)));
+        unsaved.map(|(id, _)| *id).collect()
     }
 
-    /// Takes the notice away where all is saved.
-    fn note_saved(&self) {
-        if self.unsaved().is_empty() && self.notices.all().iter().any(|notice| notice.code == NOTICE) {
-            self.notices.clear(NOTICE);
-            self.changes.send(Change::Notices).ok();
+    /// Moves a conversation from memory to the disk, if the disk takes it.
+    fn move_to_disk(&mut self, id: Uuid) {
+        match self.try_to_move(id) {
+            Ok(()) => self.remove_from_memory(id),
+            Err(fault) => {
+                let error = fault.while_doing("write");
+                tracing::warn!(%error, "a conversation stays in memory for now");
+                self.note_unsaved(id);
+            }
+        }
+    }
+
+    fn note_unsaved(&mut self, id: Uuid) {
+        let why = self.in_memory.entry(id).or_insert(Why::Fresh);
+        if *why == Why::Fresh {
+            *why = Why::Unsaved(HashSet::new());
         }
     }
 
     fn try_to_move(&mut self, id: Uuid) -> Attempt<()> {
-        let disk = self.disk.as_mut().map_err(|error| error.clone())?;
-        let Some(record) = record::read(&self.memory, id)? else { return Ok(()) };
-        let deleted = conversations::find(&self.memory, id)?.and_then(|header| header.deleted);
-        let is_shown = self.shown == Some(id);
-        database::change(disk, |change| {
+        let (memory, is_shown) = (&self.memory, self.shown == Some(id));
+        let before = match self.in_memory.get(&id) {
+            Some(Why::Unsaved(before)) => before.clone(),
+            _ => HashSet::new(),
+        };
+        self.disk.change(|change| {
+            // Read here, so that a disk that takes nothing is found out before it costs anything.
+            let Some(record) = record::read(memory, id)? else { return Ok(()) };
+            let deleted = conversations::find(memory, id)?.and_then(|header| header.deleted);
             record::write(change, &record, Existing::Replace)?;
+            record::remove_parts(change, id, before.difference(&record.parts()))?;
             if is_shown {
                 conversations::set_fact(change, SHOWN, &id.to_string())?;
             }
@@ -328,22 +201,8 @@ impl Stores {
         })
     }
 
-    fn warn(&self, reason: &str) {
-        let message = format!(
-            "New messages are not saved: {reason}. You can chat all the same; what is on the disk stays as it \
-             is, and saving goes on by itself as soon as the disk takes it."
-        );
-        if self.notices.all().iter().any(|notice| notice.code == NOTICE && notice.message == message) {
-            return;
-        }
-        tracing::warn!(reason, "conversations are not saved");
-        self.notices.clear(NOTICE);
-        self.notices.add(Severity::Error, NOTICE, message);
-        self.changes.send(Change::Notices).ok();
-    }
-
     pub(super) fn list(&mut self, skip: usize, most: usize) -> Attempt<Vec<ConversationSummary>> {
-        self.reopen();
+        self.disk.open_again();
         let mut all: Vec<ConversationSummary> = Vec::new();
         for mut about in conversations::list(&self.memory, 0, usize::MAX)? {
             self.note_place(&mut about);
@@ -351,9 +210,9 @@ impl Stores {
                 all.push(about);
             }
         }
-        if self.disk.is_ok() {
+        if self.disk.is_readable() {
             let reach = skip.saturating_add(most).saturating_add(all.len());
-            let on_disk = self.look_at_disk(|disk| Ok(conversations::list(disk, 0, reach)?))?;
+            let on_disk = self.disk.look(|disk| Ok(conversations::list(disk, 0, reach)?))?;
             all.extend(on_disk.into_iter().filter(|about| self.is_on_disk(about.id)));
         }
         all.sort_by_key(|about| std::cmp::Reverse((about.pinned, about.updated)));
@@ -363,8 +222,8 @@ impl Stores {
     pub(super) fn search(&mut self, words: &str, most: usize) -> Attempt<Vec<SearchHit>> {
         let Some(query) = search::query(words) else { return Ok(Vec::new()) };
         let mut hits = search::find(&self.memory, &query, most)?;
-        if self.disk.is_ok() {
-            let on_disk = self.look_at_disk(|disk| Ok(search::find(disk, &query, most)?))?;
+        if self.disk.is_readable() {
+            let on_disk = self.disk.look(|disk| Ok(search::find(disk, &query, most)?))?;
             hits.extend(on_disk.into_iter().filter(|hit| self.is_on_disk(hit.conversation)));
         }
         hits.truncate(most);
@@ -375,10 +234,11 @@ impl Stores {
         let record = self.read(id, |connection| Ok(record::read(connection, id)?))?;
         let record = record.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })?;
         let copy = record.renewed();
-        let why = if self.in_memory.get(&id) == Some(&Why::Private) { Why::Private } else { Why::Unsaved };
+        let is_private = self.in_memory.get(&id) == Some(&Why::Private);
+        let why = if is_private { Why::Private } else { Why::Unsaved(HashSet::new()) };
         database::change(&mut self.memory, |change| Ok(record::write(change, &copy, Existing::Replace)?))?;
         self.in_memory.insert(copy.id, why);
-        if why == Why::Unsaved {
+        if !is_private {
             self.move_to_disk(copy.id);
         }
         Ok(copy.id)
@@ -390,13 +250,16 @@ impl Stores {
     }
 
     /// Every conversation that may leave the application.
-    pub(super) fn ids(&self) -> Attempt<Vec<Uuid>> {
-        let mut ids = match &self.disk {
-            Ok(disk) => conversations::ids(disk)?,
-            Err(_) => Vec::new(),
-        };
-        let mut unsaved = self.unsaved();
-        unsaved.retain(|id| !ids.contains(id));
+    ///
+    /// # Errors
+    /// Also where nothing on the disk can be read: no conversations are not those that nobody can see.
+    pub(super) fn ids(&mut self) -> Attempt<Vec<Uuid>> {
+        self.disk.open_again();
+        if let Some(error) = self.disk.trouble() {
+            return Err(error.into());
+        }
+        let mut ids = conversations::ids(self.disk.connection()?)?;
+        let unsaved: Vec<Uuid> = self.unsaved().into_iter().filter(|id| !ids.contains(id)).collect();
         ids.extend(unsaved);
         Ok(ids)
     }
@@ -408,12 +271,12 @@ impl Stores {
             let added = record::write(change, record, Existing::Keep)?;
             Ok(known.is_none() || added > 0)
         };
-        if self.is_on_disk(record.id) { self.change_on_disk(write) } else { self.change(record.id, write) }
+        if self.is_on_disk(record.id) { self.disk.change(write) } else { self.change(record.id, write) }
     }
 
     /// The conversation that the run before showed last, if it still is there.
     pub(super) fn last_shown(&self) -> Option<Uuid> {
-        let disk = self.disk.as_ref().ok()?;
+        let disk = self.disk.connection().ok()?;
         let id = conversations::fact(disk, SHOWN).ok().flatten()?.parse().ok()?;
         conversations::number(disk, id).ok().map(|_| id)
     }
@@ -425,28 +288,22 @@ impl Stores {
             return;
         }
         // Which one was open is worth a try and no failure.
-        let set = self.change_on_disk(|change| Ok(conversations::set_fact(change, SHOWN, &id.to_string())?));
+        let set = self.disk.change(|change| Ok(conversations::set_fact(change, SHOWN, &id.to_string())?));
         if let Err(fault) = set {
             let error = fault.while_doing("remember what is shown");
             tracing::warn!(%error, "the next start shows another conversation");
         }
     }
+
+    /// Lets the disk go, after a last try to write what it did not take. From now on nothing is kept.
+    pub(super) fn close(&mut self) {
+        self.unsaved().into_iter().for_each(|id| self.move_to_disk(id));
+        self.disk.close();
+    }
 }
 
 impl Drop for Stores {
     fn drop(&mut self) {
-        for id in self.unsaved() {
-            self.move_to_disk(id);
-        }
-        // Closing writes the log back into the file; then the run has ended in order.
-        self.disk = Err(not_open());
-        if let Some(run) = &self.run {
-            run.end();
-        }
+        self.close();
     }
-}
-
-/// Before the file is opened, while it is repaired, and at the end.
-fn not_open() -> Error {
-    Error::History { doing: "work", reason: "it is not open".into(), full: false }
 }
