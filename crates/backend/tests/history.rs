@@ -475,3 +475,53 @@ fn a_draft_says_what_it_would_take() {
         assert_eq!(draft.new_tokens, usage.prompt_tokens - usage.reused_tokens, "it came as it was said");
     });
 }
+
+#[test]
+fn a_message_that_is_refused_leaves_nothing_behind() {
+    run(async {
+        let world = world(&[FIRST, SECOND]);
+        world.ask("What is Hearth?").await;
+        let file = world.directories.conversations().join("conversations.sqlite");
+        let other = rusqlite::Connection::open(&file).expect("opens");
+        other
+            .execute_batch(
+                "CREATE TRIGGER refusal BEFORE UPDATE OF model ON conversation
+                 BEGIN SELECT raise(ABORT, 'refused'); END",
+            )
+            .expect("made");
+        world.backend.models().select("beta").await.expect("it loads");
+        let (id, before) = (world.chat().current(), world.texts());
+        let sent = world.chat().send(id, "And the button?".into(), ReplyOptions::default(), |_| {}).await;
+        assert!(matches!(sent, Err(Error::History { .. })), "{sent:?}");
+        let again = world.chat().retry(id, ReplyOptions::default(), |_| {}).await;
+        assert!(matches!(again, Err(Error::History { .. })), "{again:?}");
+        assert_eq!(world.texts(), before, "what the sender takes for not sent is not kept");
+        other.execute_batch("DROP TRIGGER refusal").expect("dropped");
+        let sent = world.chat().send(id, "And the button?".into(), ReplyOptions::default(), |_| {}).await;
+        assert_eq!(sent.expect("sent").text, SECOND);
+        assert_eq!(world.texts().len(), 4);
+        assert_eq!(world.conversation().about.model.as_deref(), Some("beta"));
+    });
+}
+
+#[test]
+fn a_reply_that_another_process_makes_is_left_to_it() {
+    run(async {
+        let one = world(&[FIRST]);
+        one.breaks(0, 2, Scripted::UntilCancelled);
+        let id = one.chat().current();
+        let other = async {
+            one.reached().await;
+            let other = World::with(Transport::Channel, &[SECOND], 512, |directories| {
+                directories.data.clone_from(&one.directories.data);
+            });
+            let options = ReplyOptions::default;
+            assert_eq!(other.chat().retry(id, options(), |_| {}).await, Err(Error::Busy));
+            assert_eq!(other.chat().go_on(id, options(), |_| {}).await, Err(Error::Busy));
+            one.chat().stop();
+        };
+        let ((made, _), ()) = tokio::join!(one.ask("What is Hearth?"), other);
+        assert_eq!(one.entries().len(), 2);
+        assert_eq!(reply(one.entries().last()), made, "and it is as it was made");
+    });
+}

@@ -91,14 +91,13 @@ impl Chat {
         let history = &self.0.history;
         let selected = self.0.models.selected_model();
         let model = selected.as_ref().map(|model| model.name.clone()).unwrap_or_default();
-        let begun = match task {
+        let model_id = selected.as_ref().map(|model| model.id.as_str());
+        // Each is one change: behind it nothing fails, or what is on the disk would be sent again.
+        match task {
             Task::Answer(mut question, beside) => {
                 let reply = Reply::begin(model);
-                history.ask(conversation, beside, &question, &reply)?;
-                if beside.is_some() {
-                    question.versions = self.versions(conversation, question.id)?;
-                }
-                (Some(question), reply)
+                question.versions = history.ask(conversation, beside, &question, &reply, model_id)?;
+                Ok((Some(question), reply))
             }
             Task::Again(id) => {
                 let now = history.conversation(conversation, usize::MAX)?;
@@ -114,33 +113,17 @@ impl Chat {
                         .ok_or(Error::NoReply { what: "be made again" })?,
                 };
                 let mut reply = Reply::begin(model);
-                history.answer_again(conversation, old, &reply)?;
-                reply.versions = self.versions(conversation, reply.id)?;
-                (None, reply)
+                reply.versions = history.answer_again(conversation, old, &reply, model_id)?;
+                Ok((None, reply))
             }
             Task::GoOn => {
                 let now = history.conversation(conversation, usize::MAX)?;
                 let mut reply = now.last_reply("go on")?.clone();
-                history.go_on(conversation, reply.id)?;
+                history.go_on(conversation, reply.id, model_id)?;
                 reply.status = ReplyStatus::Generating;
-                (None, reply)
+                Ok((None, reply))
             }
-        };
-        if let Some(model) = selected {
-            history.set_model(conversation, &model.id)?;
         }
-        Ok(begun)
-    }
-
-    /// Every version of a message that was written just now.
-    fn versions(&self, conversation: Uuid, message: Uuid) -> Result<Vec<Uuid>> {
-        let now = self.0.history.conversation(conversation, 2)?;
-        let versions = now.entries.into_iter().find_map(|entry| match entry {
-            Entry::Question(question) if question.id == message => Some(question.versions),
-            Entry::Reply(reply) if reply.id == message => Some(reply.versions),
-            _ => None,
-        });
-        Ok(versions.unwrap_or_else(|| vec![message]))
     }
 
     async fn reply(
@@ -302,7 +285,11 @@ impl Chat {
         match self.0.history.finish(turn.conversation, &reply, settings.as_deref()) {
             Ok(pinned) => reply.pinned = pinned,
             // The caller has the reply, and what was saved of it while it was made is kept.
-            Err(error) => tracing::warn!(%error, "a reply was not saved"),
+            Err(error) => {
+                tracing::warn!(%error, "a reply was not saved");
+                // Nobody makes it any longer.
+                self.0.history.give_up(turn.conversation, reply.id).ok();
+            }
         }
         reply
     }

@@ -57,6 +57,11 @@ pub(super) fn id(row: &Row<'_>, place: usize) -> Option<Uuid> {
     Uuid::from_slice(bytes(row, place)).ok()
 }
 
+/// The id of a row that has to show all the same: where it is damaged, one that only this row has.
+pub(super) fn id_or_number(row: &Row<'_>, place: usize, number: i64) -> Uuid {
+    id(row, place).unwrap_or_else(|| Uuid::from_u128(u128::from(number.unsigned_abs())))
+}
+
 pub(super) fn time(row: &Row<'_>, place: usize) -> Timestamp {
     conversations::time(whole(row, place).unwrap_or_default())
 }

@@ -22,47 +22,95 @@ pub(super) enum Under {
     Beside(Uuid),
 }
 
-/// Adds a question and the beginning of its reply.
+/// Who makes a reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maker<'m> {
+    /// The id of the model, which the conversation remembers.
+    pub(super) model: Option<&'m str>,
+    pub(super) run: Option<Uuid>,
+}
+
+/// Adds a question and the beginning of its reply. Returns every version of the question.
 pub(super) fn ask(
     change: &Transaction<'_>,
     conversation: Uuid,
     under: Under,
     question: &Question,
     reply: &Reply,
-    run: Option<Uuid>,
-) -> Attempt<()> {
+    maker: Maker<'_>,
+) -> Attempt<Vec<Uuid>> {
     let number = conversations::number(change, conversation)?;
     let parent = parent(change, number, under)?;
     let asked = insert(change, number, parent, &MessageRow::question(question))?;
-    insert(change, number, Some(asked), &MessageRow::reply(reply, run))?;
+    insert(change, number, Some(asked), &MessageRow::reply(reply, maker.run))?;
     conversations::name_by_rule(change, number, &question.text)?;
     conversations::touch(change, number, question.at)?;
     // What was sent no longer stands in the composer.
     change.execute("UPDATE conversation SET draft = '' WHERE number = ?1 AND draft <> ''", [number])?;
+    note_model(change, number, maker)?;
+    Ok(versions(change, number, parent)?)
+}
+
+fn note_model(change: &Transaction<'_>, conversation: Number, maker: Maker<'_>) -> rusqlite::Result<()> {
+    change.execute(
+        "UPDATE conversation SET model = ?2 WHERE number = ?1 AND ?2 IS NOT NULL AND model IS NOT ?2",
+        params![conversation, maker.model],
+    )?;
     Ok(())
 }
 
-/// Adds another version of a reply. An old one that says nothing goes: nothing of it could be lost.
+/// Every version of the message below `parent`, the oldest first.
+fn versions(
+    connection: &Connection,
+    conversation: Number,
+    parent: Option<Number>,
+) -> rusqlite::Result<Vec<Uuid>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM message WHERE conversation = ?1 AND parent IS ?2 ORDER BY number")?;
+    let ids = statement.query_map(params![conversation, parent], |row| Ok(lenient::id(row, 0)))?;
+    Ok(ids.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Refuses to touch a reply that a run makes of which `is_elsewhere` says that it is another one.
+fn leave_to_others(
+    change: &Transaction<'_>,
+    reply: Uuid,
+    is_elsewhere: &dyn Fn(Uuid) -> bool,
+) -> Attempt<()> {
+    let run = change
+        .query_row("SELECT run FROM message WHERE id = ?1 AND status = 'generating'", [reply], |row| {
+            Ok(lenient::id(row, 0))
+        })
+        .optional()?;
+    if run.flatten().is_some_and(is_elsewhere) { Err(Error::Busy.into()) } else { Ok(()) }
+}
+
+/// Adds another version of a reply. An old one that says nothing goes: nothing of it could be lost. Returns every
+/// version.
 pub(super) fn answer_again(
     change: &Transaction<'_>,
     conversation: Uuid,
     old: &Reply,
     reply: &Reply,
-    run: Option<Uuid>,
-) -> Attempt<()> {
+    maker: Maker<'_>,
+    is_elsewhere: &dyn Fn(Uuid) -> bool,
+) -> Attempt<Vec<Uuid>> {
     let number = conversations::number(change, conversation)?;
+    leave_to_others(change, old.id, is_elsewhere)?;
     let parent = parent(change, number, Under::Beside(old.id))?;
     if old.is_empty() {
         change.execute(
-            "DELETE FROM message WHERE id = ?1
+            "DELETE FROM message WHERE id = ?1 AND text = '' AND thinking = ''
+                 AND NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.message = message.number)
                  AND NOT EXISTS (SELECT 1 FROM message AS below WHERE below.parent = message.number)
                  AND NOT EXISTS (SELECT 1 FROM mark WHERE mark.after = message.number)",
             [old.id],
         )?;
     }
-    insert(change, number, parent, &MessageRow::reply(reply, run))?;
+    insert(change, number, parent, &MessageRow::reply(reply, maker.run))?;
     conversations::touch(change, number, reply.at)?;
-    Ok(())
+    note_model(change, number, maker)?;
+    Ok(versions(change, number, parent)?)
 }
 
 /// Lets a reply go on.
@@ -70,12 +118,19 @@ pub(super) fn go_on(
     change: &Transaction<'_>,
     conversation: Uuid,
     reply: Uuid,
-    run: Option<Uuid>,
+    maker: Maker<'_>,
+    is_elsewhere: &dyn Fn(Uuid) -> bool,
 ) -> Attempt<()> {
     let number = conversations::number(change, conversation)?;
-    fold(change, reply)?;
-    change
-        .execute("UPDATE message SET status = 'generating', run = ?2 WHERE id = ?1", params![reply, run])?;
+    leave_to_others(change, reply, is_elsewhere)?;
+    if let Some(number) = number_of(change, reply)? {
+        fold(change, number)?;
+    }
+    change.execute(
+        "UPDATE message SET status = 'generating', run = ?2 WHERE id = ?1",
+        params![reply, maker.run],
+    )?;
+    note_model(change, number, maker)?;
     conversations::touch(change, number, now())?;
     Ok(())
 }
@@ -156,42 +211,58 @@ pub(super) fn finish(
 
 /// Ends the replies of runs that have ended: what was saved of them is kept.
 pub(super) fn interrupt(change: &Transaction<'_>, is_over: &dyn Fn(Option<Uuid>) -> bool) -> Attempt<usize> {
-    let mut statement = change.prepare("SELECT id, run FROM message WHERE status = 'generating'")?;
-    let under_way: Vec<(Uuid, Option<Uuid>)> =
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    let over: Vec<Uuid> =
+    let mut statement = change.prepare("SELECT number, run FROM message WHERE status = 'generating'")?;
+    let under_way: Vec<(Number, Option<Uuid>)> = statement
+        .query_map([], |row| Ok((row.get(0)?, lenient::id(row, 1))))?
+        .collect::<rusqlite::Result<_>>()?;
+    let over: Vec<Number> =
         under_way.into_iter().filter(|(_, run)| is_over(*run)).map(|(reply, _)| reply).collect();
-    for reply in &over {
-        fold(change, *reply)?;
-        change.execute(
-            "UPDATE message SET status = 'interrupted', run = NULL, ended = ?2 WHERE id = ?1",
-            params![reply, now().as_microsecond()],
-        )?;
+    for &reply in &over {
+        end_with_chunks(change, reply)?;
     }
     Ok(over.len())
 }
 
+fn end_with_chunks(change: &Transaction<'_>, reply: Number) -> rusqlite::Result<()> {
+    fold(change, reply)?;
+    change.execute(
+        "UPDATE message SET status = 'interrupted', run = NULL, ended = ?2
+         WHERE number = ?1 AND status = 'generating'",
+        params![reply, now().as_microsecond()],
+    )?;
+    Ok(())
+}
+
+/// The row of the message `id`.
+fn number_of(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<Number>> {
+    connection.query_row("SELECT number FROM message WHERE id = ?1", [id], |row| row.get(0)).optional()
+}
+
+/// Ends a reply with what was saved of it.
+pub(super) fn give_up(change: &Transaction<'_>, reply: Uuid) -> Attempt<()> {
+    if let Some(number) = number_of(change, reply)? {
+        end_with_chunks(change, number)?;
+    }
+    Ok(())
+}
+
 /// Makes the saved pieces of a reply part of it.
-fn fold(change: &Transaction<'_>, reply: Uuid) -> rusqlite::Result<()> {
-    let found = change.query_row(
-        "SELECT number, text, thinking, tokens FROM message WHERE id = ?1",
-        [reply],
-        |row| {
-            let before = ReplyPiece {
-                text: lenient::text(row, 1),
-                thinking: lenient::text(row, 2),
-                tokens: tokens_of(lenient::bytes(row, 3)),
-            };
-            Ok((row.get::<_, Number>(0)?, before))
-        },
-    );
-    let Some((number, before)) = found.optional()? else { return Ok(()) };
-    let whole = with_chunks(change, number, before)?;
+fn fold(change: &Transaction<'_>, reply: Number) -> rusqlite::Result<()> {
+    let found =
+        change.query_row("SELECT text, thinking, tokens FROM message WHERE number = ?1", [reply], |row| {
+            Ok(ReplyPiece {
+                text: lenient::text(row, 0),
+                thinking: lenient::text(row, 1),
+                tokens: tokens_of(lenient::bytes(row, 2)),
+            })
+        });
+    let Some(before) = found.optional()? else { return Ok(()) };
+    let whole = with_chunks(change, reply, before)?;
     change.execute(
         "UPDATE message SET text = ?2, thinking = ?3, tokens = ?4 WHERE number = ?1",
-        params![number, whole.text, whole.thinking, bytes_if_any(&whole.tokens)],
+        params![reply, whole.text, whole.thinking, bytes_if_any(&whole.tokens)],
     )?;
-    change.execute("DELETE FROM chunk WHERE message = ?1", [number])?;
+    change.execute("DELETE FROM chunk WHERE message = ?1", [reply])?;
     Ok(())
 }
 
@@ -332,9 +403,14 @@ pub(super) fn read(connection: &Connection, header: Header, most: usize) -> rusq
 type Mark = (Uuid, Option<Number>, i64);
 
 pub(super) fn marks(connection: &Connection, conversation: Number) -> rusqlite::Result<Vec<Mark>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, after, created FROM mark WHERE conversation = ?1 ORDER BY number")?;
-    statement.query_map([conversation], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    let mut statement = connection.prepare_cached(
+        "SELECT number, id, after, created FROM mark WHERE conversation = ?1 ORDER BY number",
+    )?;
+    let marks = statement.query_map([conversation], |row| {
+        let id = lenient::id_or_number(row, 1, row.get(0)?);
+        Ok((id, lenient::whole(row, 2), lenient::whole(row, 3).unwrap_or_default()))
+    })?;
+    marks.collect()
 }
 
 fn entry(connection: &Connection, node: &Node, versions: Vec<Uuid>) -> rusqlite::Result<Entry> {

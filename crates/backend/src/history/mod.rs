@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::notices::Notices;
 use database::Attempt;
 use disk::Disk;
-use messages::Under;
+use messages::{Maker, Under};
 use runs::RunLock;
 use stores::Stores;
 
@@ -369,26 +369,51 @@ impl History {
         self.stores().look(|connection| Ok(messages::reading_rate(connection, model)?)).ok().flatten()
     }
 
+    /// Adds a question and the beginning of its reply by the model `model`. Returns every version of the
+    /// question.
     pub(crate) fn ask(
         &self,
         id: Uuid,
         under: Option<Uuid>,
         question: &Question,
         reply: &Reply,
-    ) -> Result<()> {
+        model: Option<&str>,
+    ) -> Result<Vec<Uuid>> {
         let under = under.map_or(Under::Branch, Under::Beside);
-        let run = self.run().map(|run| run.id);
-        self.change(id, "keep a message", |change| messages::ask(change, id, under, question, reply, run))
+        let maker = Maker { model, run: self.run().map(|run| run.id) };
+        self.change(id, "keep a message", |change| messages::ask(change, id, under, question, reply, maker))
     }
 
-    pub(crate) fn answer_again(&self, id: Uuid, old: &Reply, reply: &Reply) -> Result<()> {
-        let run = self.run().map(|run| run.id);
-        self.change(id, "begin a reply", |change| messages::answer_again(change, id, old, reply, run))
+    /// Begins another version of a reply. Returns every version.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while another process makes the old one.
+    pub(crate) fn answer_again(
+        &self,
+        id: Uuid,
+        old: &Reply,
+        reply: &Reply,
+        model: Option<&str>,
+    ) -> Result<Vec<Uuid>> {
+        let run = self.run();
+        let maker = Maker { model, run: run.as_ref().map(|run| run.id) };
+        let is_elsewhere = |id| run.as_ref().is_some_and(|run| run.id != id && run.is_alive(id));
+        self.change(id, "begin a reply", |change| {
+            messages::answer_again(change, id, old, reply, maker, &is_elsewhere)
+        })
     }
 
-    pub(crate) fn go_on(&self, id: Uuid, reply: Uuid) -> Result<()> {
-        let run = self.run().map(|run| run.id);
-        self.change(id, "let a reply go on", |change| messages::go_on(change, id, reply, run))
+    /// Lets a reply go on.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while another process makes it.
+    pub(crate) fn go_on(&self, id: Uuid, reply: Uuid, model: Option<&str>) -> Result<()> {
+        let run = self.run();
+        let maker = Maker { model, run: run.as_ref().map(|run| run.id) };
+        let is_elsewhere = |id| run.as_ref().is_some_and(|run| run.id != id && run.is_alive(id));
+        self.change(id, "let a reply go on", |change| {
+            messages::go_on(change, id, reply, maker, &is_elsewhere)
+        })
     }
 
     /// Keeps what a reply under way goes on from, where it is not what was kept of it: its model, the ids of
@@ -409,6 +434,11 @@ impl History {
     /// Keeps a reply as it ended. Returns whether it was pinned meanwhile.
     pub(crate) fn finish(&self, id: Uuid, reply: &Reply, settings: Option<&str>) -> Result<bool> {
         self.change(id, "save a reply", |change| messages::finish(change, id, reply, settings))
+    }
+
+    /// Ends a reply that could not be finished with what was saved of it.
+    pub(crate) fn give_up(&self, id: Uuid, reply: Uuid) -> Result<()> {
+        self.change(id, "end a reply", |change| messages::give_up(change, reply))
     }
 
     pub(crate) fn reset(&self, id: Uuid) -> Result<Entry> {
