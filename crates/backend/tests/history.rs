@@ -525,3 +525,25 @@ fn a_reply_that_another_process_makes_is_left_to_it() {
         assert_eq!(reply(one.entries().last()), made, "and it is as it was made");
     });
 }
+
+#[test]
+fn search_finds_words_inside_of_scripts_without_blanks() {
+    run(async {
+        let world = world(&["明日の天気は晴れです。Hearth が答えます。", "วันนี้อากาศดีมาก"]);
+        world.ask("今日の天気はどうですか").await;
+        world.ask("ภาษาไทยเขียนติดกัน").await;
+        let history = world.backend.history();
+        let find = |words: &str| history.search(words, 20).expect("searched");
+        let hits = find("天気");
+        assert_eq!(words(&hits), ["天気", "天気", "天気"], "title, answer and question");
+        assert_eq!(hits[0].message, None);
+        let whole: String = hits[2].snippet.iter().map(|part| part.text.as_str()).collect();
+        assert_eq!(whole, "今日の天気はどうですか");
+        assert_eq!(words(&find("อากาศ")), ["อากาศ"]);
+        assert_eq!(find("天気 hearth").len(), 1, "all of the words are there");
+        assert!(find("天気 nowhere").is_empty());
+        assert_eq!(find("今日の天気").len(), 2, "what the index knows too comes once");
+        world.backend.delete_conversation(world.chat().current(), 1).await.expect("deleted");
+        assert!(find("天気").is_empty());
+    });
+}
