@@ -81,7 +81,7 @@ pub use engine::{
     Progress, Request, ReuseLimit, Sampling, SuggestedSampling, TokenId, Usage,
 };
 pub use error::{Error, Result};
-pub use history::{ExportFormat, History, ImportReport, SearchHit, SnippetPart};
+pub use history::{ExportFormat, ExportReport, History, ImportReport, SearchHit, SnippetPart};
 pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
 pub use library::{Library, Offer};

@@ -122,8 +122,12 @@ fn export(
     match (id, output) {
         (Some(id), None) => printer.line(history.export_text(id, format)?.trim_end()),
         (id, Some(path)) => {
-            history.export(id, format, path)?;
+            let report = history.export(id, format, path)?;
             printer.aside(&format!("Written to {}.", path.display()));
+            if report.refused > 0 {
+                let refused = report.refused;
+                printer.aside(&format!("{refused} conversations could not be read and are not in it."));
+            }
         }
         // The command line wants a file for all of them.
         (None, None) => {}

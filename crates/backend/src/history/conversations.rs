@@ -27,10 +27,10 @@ pub(super) struct Header {
 const COLUMNS: &str =
     "number, id, title, pinned, created, updated, model, title_origin, deleted, system_prompt, draft, clock";
 
-fn header(row: &Row<'_>) -> rusqlite::Result<Header> {
+fn header(row: &Row<'_>, id: Uuid) -> rusqlite::Result<Header> {
     Ok(Header {
         number: row.get(0)?,
-        about: summary(row)?,
+        about: summary(row, id),
         title_origin: lenient::text(row, 7),
         deleted: lenient::whole(row, 8).map(time),
         system_prompt: lenient::text_if_any(row, 9),
@@ -39,9 +39,9 @@ fn header(row: &Row<'_>) -> rusqlite::Result<Header> {
     })
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
-    Ok(ConversationSummary {
-        id: row.get(1)?,
+fn summary(row: &Row<'_>, id: Uuid) -> ConversationSummary {
+    ConversationSummary {
+        id,
         title: lenient::text(row, 2),
         pinned: lenient::is_set(row, 3),
         private: false,
@@ -49,7 +49,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
         created: lenient::time(row, 4),
         updated: lenient::time(row, 5),
         model: lenient::text_if_any(row, 6),
-    })
+    }
 }
 
 /// A time as it is kept. One that no calendar has becomes the earliest, so that a bad row still shows.
@@ -79,7 +79,7 @@ pub(super) fn begin(connection: &Connection, id: Uuid) -> rusqlite::Result<()> {
 pub(super) fn find(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<Header>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM conversation WHERE id = ?1"))?
-        .query_row([id], header)
+        .query_row([id], |row| header(row, id))
         .optional()
 }
 
@@ -115,14 +115,21 @@ pub(super) fn list(
     ))?;
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
     let offset = i64::try_from(skip).unwrap_or(i64::MAX);
-    statement.query_map(params![limit, offset], summary)?.collect()
+    // One without an id cannot be opened, and must not hide the others.
+    let listed = statement
+        .query_map(params![limit, offset], |row| Ok(lenient::id(row, 1).map(|id| summary(row, id))))?;
+    listed.filter_map(Result::transpose).collect()
 }
 
 /// Every conversation, deleted ones left out, in no particular order.
 pub(super) fn ids(connection: &Connection) -> rusqlite::Result<Vec<Uuid>> {
     let mut statement =
         connection.prepare("SELECT id FROM conversation WHERE deleted IS NULL ORDER BY number")?;
-    statement.query_map([], |row| row.get(0))?.collect()
+    with_ids(statement.query([])?)
+}
+
+fn with_ids(rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Uuid>> {
+    rows.mapped(|row| Ok(lenient::id(row, 0))).filter_map(Result::transpose).collect()
 }
 
 /// Changes one column of a conversation.
@@ -200,7 +207,7 @@ pub(super) fn remove(change: &Transaction<'_>, id: Uuid) -> rusqlite::Result<()>
 /// The conversations that were deleted before `time`.
 pub(super) fn deleted_before(connection: &Connection, time: Timestamp) -> rusqlite::Result<Vec<Uuid>> {
     let mut statement = connection.prepare("SELECT id FROM conversation WHERE deleted < ?1")?;
-    statement.query_map([time.as_microsecond()], |row| row.get(0))?.collect()
+    with_ids(statement.query([time.as_microsecond()])?)
 }
 
 /// A fact about the whole, such as which conversation is open.

@@ -47,7 +47,7 @@ use runs::RunLock;
 use stores::Stores;
 
 pub use search::{SearchHit, SnippetPart};
-pub use transfer::{ExportFormat, ImportReport};
+pub use transfer::{ExportFormat, ExportReport, ImportReport};
 
 /// Every conversation. Cheap to clone. Its calls wait for the disk, so what must stay awake calls them from
 /// another thread.
@@ -298,16 +298,18 @@ impl History {
         text.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })
     }
 
-    /// Writes the conversation `id`, or all but the private ones, into a file: whole or not at all.
+    /// Writes the conversation `id`, or all but the private ones, into a file: whole or not at all. Of all of
+    /// them those are left out and counted that cannot be read.
     ///
     /// # Errors
-    /// As [`History::conversation`], and [`Error::Export`].
-    pub fn export(&self, id: Option<Uuid>, format: ExportFormat, path: &Path) -> Result<()> {
+    /// As [`History::conversation`], also where none can be read; [`Error::Export`].
+    pub fn export(&self, id: Option<Uuid>, format: ExportFormat, path: &Path) -> Result<ExportReport> {
         let ids = match id {
             Some(id) => vec![id],
             None => self.stores().ids().map_err(|fault| fault.while_doing("list the conversations"))?,
         };
-        let mut ids = ids.into_iter();
+        let mut report = ExportReport::default();
+        let mut left = ids.into_iter();
         // One at a time, so that replies are saved in between.
         transfer::write_file(path, format, || {
             while let Some(known) = left.next() {

@@ -136,22 +136,27 @@ pub(super) enum Existing {
 pub(super) fn read(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<ConversationRecord>> {
     let Some(header) = conversations::find(connection, id)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(
-        "SELECT id, (SELECT parent.id FROM message AS parent WHERE parent.number = message.parent), chosen,
-             role, text, thinking, status, finish, failure, tokens, model, settings, seed, prompt_tokens,
-             reused_tokens, new_tokens, prefill_seconds, decode_seconds, first_token_seconds,
+        "SELECT id, parent, chosen, role, text, thinking, status, finish, failure, tokens, model, settings, seed,
+             prompt_tokens, reused_tokens, new_tokens, prefill_seconds, decode_seconds, first_token_seconds,
              memory_begins, run, created, ended, number, restored_tokens, reuse_limit, pinned
          FROM message WHERE conversation = ?1 ORDER BY number",
     )?;
+    let mut ids: HashMap<Number, Uuid> = HashMap::new();
     let messages = statement
-        .query_map([header.number], |row| message(connection, row))?
+        .query_map([header.number], |row| {
+            let message = message(connection, row, &ids)?;
+            ids.insert(row.get(23)?, message.id);
+            Ok(message)
+        })?
         .collect::<rusqlite::Result<_>>()?;
     let mut statement = connection.prepare_cached(
-        "SELECT id, (SELECT above.id FROM message AS above WHERE above.number = mark.after), created
-         FROM mark WHERE conversation = ?1 AND kind = 'reset' ORDER BY number",
+        "SELECT number, id, after, created FROM mark WHERE conversation = ?1 AND kind = 'reset' ORDER BY number",
     )?;
     let resets = statement
         .query_map([header.number], |row| {
-            Ok(ResetRecord { id: row.get(0)?, after: row.get(1)?, created: time(row.get(2)?) })
+            let id = lenient::id_or_number(row, 1, row.get(0)?);
+            let after = lenient::whole(row, 2).and_then(|after| ids.get(&after).copied());
+            Ok(ResetRecord { id, after, created: lenient::time(row, 3) })
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(Some(ConversationRecord {
@@ -170,12 +175,17 @@ pub(super) fn read(connection: &Connection, id: Uuid) -> rusqlite::Result<Option
     }))
 }
 
-fn message(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<MessageRecord> {
+/// One message; `ids` are those of the messages before it.
+fn message(
+    connection: &Connection,
+    row: &Row<'_>,
+    ids: &HashMap<Number, Uuid>,
+) -> rusqlite::Result<MessageRecord> {
     let json = |place| lenient::text_if_any(row, place).and_then(|text| serde_json::from_str(&text).ok());
     let whole = |place| lenient::whole(row, place);
     let mut message = MessageRecord {
-        id: row.get(0)?,
-        parent: lenient::id(row, 1),
+        id: lenient::id_or_number(row, 0, row.get(23)?),
+        parent: whole(1).and_then(|parent| ids.get(&parent).copied()),
         chosen: whole(2) != Some(0),
         role: lenient::text(row, 3),
         text: lenient::text(row, 4),

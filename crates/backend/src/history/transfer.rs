@@ -33,6 +33,14 @@ impl ExportFormat {
     }
 }
 
+/// What came of an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExportReport {
+    pub written: usize,
+    /// Conversations that could not be read; the others were written all the same.
+    pub refused: usize,
+}
+
 /// What came of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImportReport {

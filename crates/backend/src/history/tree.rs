@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use super::lenient;
+
 /// Names a row within its file.
 pub(super) type Number = i64;
 
@@ -32,11 +34,12 @@ impl Tree {
             "SELECT number, id, parent, chosen FROM message WHERE conversation = ?1 ORDER BY number",
         )?;
         let nodes = statement.query_map([conversation], |row| {
+            let number = row.get(0)?;
             Ok(Node {
-                number: row.get(0)?,
-                id: row.get(1)?,
-                parent: row.get(2)?,
-                chosen: row.get::<_, i64>(3)? != 0,
+                number,
+                id: lenient::id_or_number(row, 1, number),
+                parent: lenient::whole(row, 2),
+                chosen: lenient::whole(row, 3) != Some(0),
             })
         })?;
         Ok(Self::of(nodes.collect::<rusqlite::Result<_>>()?))
