@@ -624,3 +624,38 @@ fn one_value_that_makes_no_sense_hides_nothing_else() {
         }
     });
 }
+
+#[test]
+fn an_import_adds_versions_and_leaves_the_branch_that_is_shown() {
+    run(async {
+        let here = world(&[FIRST, SECOND]);
+        let (first, _) = here.ask("What is Hearth?").await;
+        let id = here.chat().current();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("one.json");
+        here.backend.history().export(Some(id), backend::ExportFormat::Json, &path).expect("written");
+        let there = world(&[SECOND]);
+        there.backend.history().import(&path).expect("read");
+        there.chat().regenerate(id, first.id, ReplyOptions::default(), |_| {}).await.expect("made");
+        there.backend.history().export(Some(id), backend::ExportFormat::Json, &path).expect("written");
+        assert_eq!(here.backend.history().import(&path).expect("read").imported, 1);
+        assert_eq!(here.texts(), ["What is Hearth?", FIRST], "what is shown here stays");
+        assert_eq!(reply(here.entries().last()).versions.len(), 2, "and the other one is beside it");
+    });
+}
+
+#[test]
+fn what_is_deleted_is_neither_exported_nor_copied() {
+    run(async {
+        let world = world(&[FIRST]);
+        world.ask("What is Hearth?").await;
+        let id = world.chat().current();
+        world.backend.delete_conversation(id, 1).await.expect("deleted");
+        for format in [backend::ExportFormat::Json, backend::ExportFormat::Markdown] {
+            let error = world.backend.history().export_text(id, format).expect_err("it is gone");
+            assert!(matches!(error, Error::ConversationUnknown { .. }), "{error}");
+        }
+        let error = world.backend.history().duplicate(id).expect_err("it is gone");
+        assert!(matches!(error, Error::ConversationUnknown { .. }), "{error}");
+    });
+}

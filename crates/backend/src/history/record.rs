@@ -323,8 +323,11 @@ fn write_message(
                  failure, tokens, model, settings, seed, prompt_tokens, reused_tokens, new_tokens,
                  prefill_seconds, decode_seconds, first_token_seconds, memory_begins, run, created, ended,
                  restored_tokens, reuse_limit, pinned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                 ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27) ON CONFLICT (id) DO {on_conflict}"
+             VALUES (?1, ?2, ?3,
+                 ?4 AND NOT (?28 AND EXISTS (
+                     SELECT 1 FROM message WHERE conversation = ?2 AND parent IS ?3 AND chosen)),
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+                 ?24, ?25, ?26, ?27) ON CONFLICT (id) DO {on_conflict}"
         ))?
         .execute(params![
             message.id,
@@ -354,6 +357,8 @@ fn write_message(
             usage.and_then(|usage| usage.restored_tokens),
             usage.and_then(|usage| usage.reuse_limit.as_ref()).map(Value::to_string),
             message.pinned,
+            // The branch that is shown here stays shown.
+            existing == Existing::Keep,
         ])?;
     if existing == Existing::Replace {
         // What was saved in pieces is in the text now.

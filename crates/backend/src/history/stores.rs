@@ -231,7 +231,10 @@ impl Stores {
     }
 
     pub(super) fn duplicate(&mut self, id: Uuid) -> Attempt<Uuid> {
-        let record = self.read(id, |connection| Ok(record::read(connection, id)?))?;
+        let record = self.read(id, |connection| {
+            conversations::number(connection, id)?;
+            Ok(record::read(connection, id)?)
+        })?;
         let record = record.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })?;
         let copy = record.renewed();
         let is_private = self.in_memory.get(&id) == Some(&Why::Private);

@@ -74,12 +74,10 @@ pub(super) fn text(
     id: Uuid,
     format: ExportFormat,
 ) -> rusqlite::Result<Option<String>> {
+    let header = conversations::find(connection, id)?.filter(|header| header.deleted.is_none());
+    let Some(header) = header else { return Ok(None) };
     match format {
-        ExportFormat::Markdown => {
-            let header = conversations::find(connection, id)?.filter(|header| header.deleted.is_none());
-            let Some(header) = header else { return Ok(None) };
-            Ok(Some(markdown(&messages::read(connection, header, usize::MAX)?)))
-        }
+        ExportFormat::Markdown => Ok(Some(markdown(&messages::read(connection, header, usize::MAX)?))),
         ExportFormat::Json => {
             let record = record::read(connection, id)?;
             Ok(record.and_then(|record| serde_json::to_string_pretty(&record).ok()))
