@@ -180,6 +180,8 @@ fn read_file(path: &Path) -> Attempt<Vec<Found>> {
     let connection = Connection::open(path)?;
     // What the file says of itself is not to be trusted.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
+    // One that is shorter than it says, or has tables that make no sense, is read as far as it goes.
+    connection.pragma_update(None, "writable_schema", "ON")?;
     connection.pragma_update(None, "mmap_size", 0)?;
     let mut found: BTreeMap<Number, Found> = BTreeMap::new();
     let columns =
