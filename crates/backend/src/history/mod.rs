@@ -21,6 +21,7 @@ mod messages;
 mod migrations;
 mod opening;
 mod record;
+mod replies;
 mod runs;
 mod salvage;
 mod search;
@@ -413,34 +414,32 @@ impl History {
         let run = self.run();
         let maker = Maker { model, run: run.as_ref().map(|run| run.id) };
         let is_elsewhere = |id| run.as_ref().is_some_and(|run| run.id != id && run.is_alive(id));
-        self.change(id, "let a reply go on", |change| {
-            messages::go_on(change, id, reply, maker, &is_elsewhere)
-        })
+        self.change(id, "let a reply go on", |change| replies::go_on(change, id, reply, maker, &is_elsewhere))
     }
 
     /// Keeps what a reply under way goes on from, where it is not what was kept of it: its model, the ids of
     /// what it has said, and where its memory begins. The ids that are saved from now on follow these.
     pub(crate) fn note_beginning(&self, id: Uuid, reply: &Reply) -> Result<()> {
         self.stores()
-            .change(id, |change| messages::note_beginning(change, reply))
+            .change(id, |change| replies::note_beginning(change, reply))
             .map_err(|fault| fault.while_doing("begin a reply"))
     }
 
     /// Saves more of a reply under way.
     pub(crate) fn append(&self, id: Uuid, reply: Uuid, more: &ReplyPiece) -> Result<()> {
         self.stores()
-            .change_in_place(id, |change| messages::append(change, reply, more))
+            .change_in_place(id, |change| replies::append(change, reply, more))
             .map_err(|fault| fault.while_doing("save a reply"))
     }
 
     /// Keeps a reply as it ended. Returns whether it was pinned meanwhile.
     pub(crate) fn finish(&self, id: Uuid, reply: &Reply, settings: Option<&str>) -> Result<bool> {
-        self.change(id, "save a reply", |change| messages::finish(change, id, reply, settings))
+        self.change(id, "save a reply", |change| replies::finish(change, id, reply, settings))
     }
 
     /// Ends a reply that could not be finished with what was saved of it.
     pub(crate) fn give_up(&self, id: Uuid, reply: Uuid) -> Result<()> {
-        self.change(id, "end a reply", |change| messages::give_up(change, reply))
+        self.change(id, "end a reply", |change| replies::give_up(change, reply))
     }
 
     pub(crate) fn reset(&self, id: Uuid) -> Result<Entry> {

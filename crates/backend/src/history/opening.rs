@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::database::{self, Attempt, Fault};
 use super::files::{self, Files};
-use super::{backups, conversations, messages, migrations, search};
+use super::{backups, conversations, migrations, replies, search};
 use crate::conversation::now;
 use crate::error::Error;
 
@@ -124,7 +124,7 @@ fn look_around(connection: &Connection) -> rusqlite::Result<()> {
 /// Ends what runs that are over left behind, and removes what was deleted long enough ago: the latter may wait
 /// for another start.
 pub(super) fn tidy(connection: &mut Connection, is_over: impl Fn(Option<Uuid>) -> bool) -> Attempt<()> {
-    let interrupted = database::change(connection, |change| messages::interrupt(change, &is_over))?;
+    let interrupted = database::change(connection, |change| replies::interrupt(change, &is_over))?;
     if interrupted > 0 {
         tracing::info!(interrupted, "replies of a run that was cut off were kept");
     }

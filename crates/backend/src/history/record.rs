@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::conversations::{self, clock_text, time};
 use super::lenient;
 use super::messages;
+use super::replies;
 use super::tree::Number;
 use crate::conversation::ReplyPiece;
 
@@ -218,7 +219,7 @@ fn message(
     };
     if message.status == "generating" {
         let before = ReplyPiece { text: message.text, thinking: message.thinking, tokens: message.tokens };
-        let whole = messages::with_chunks(connection, row.get(23)?, before)?;
+        let whole = replies::with_chunks(connection, row.get(23)?, before)?;
         (message.text, message.thinking, message.tokens) = (whole.text, whole.thinking, whole.tokens);
     }
     Ok(message)
