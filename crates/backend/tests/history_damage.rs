@@ -288,3 +288,80 @@ fn what_was_taken_away_while_the_disk_refused_it_stays_away() {
         assert_eq!(world.entries().len(), 2, "the line does not come back: {:?}", world.entries());
     });
 }
+
+/// Lets values stand in columns that are of another kind, as in a damaged file.
+fn with_any_kind(connection: &Connection, change: impl FnOnce()) {
+    let rewrite = |from: &str, to: &str| {
+        connection
+            .execute_batch(&format!(
+                "PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET sql = replace(sql, '{from}', '{to}') WHERE type = 'table';
+                 PRAGMA writable_schema = RESET"
+            ))
+            .expect("rewritten");
+    };
+    rewrite(") STRICT", ") /*STRICT*/");
+    rewrite("/*STRICT*/, WITHOUT", "/*STRICT,*/ WITHOUT");
+    change();
+    rewrite("/*STRICT,*/ WITHOUT", "/*STRICT*/, WITHOUT");
+    rewrite(") /*STRICT*/", ") STRICT");
+}
+
+#[test]
+fn one_value_that_makes_no_sense_hides_nothing_else() {
+    run(async {
+        let whole = World::new(Transport::Channel, &["Hearth runs a model on this computer.", "The button."]);
+        for number in 0..3 {
+            whole.backend.history().begin(false).expect("begun");
+            whole.ask(&format!("Question {number}")).await;
+            whole.chat().reset(whole.chat().current()).await.expect("reset");
+            whole.ask("And the button?").await;
+        }
+        let data = whole.directories.data.clone();
+        let (kept, mut columns) = (tempfile::tempdir().expect("a folder"), Vec::new());
+        whole.end(|| {
+            let file = data.join("conversations/conversations.sqlite");
+            std::fs::copy(&file, kept.path().join("whole.sqlite")).expect("copied");
+            let connection = Connection::open(&file).expect("opens");
+            for table in ["conversation", "message", "mark"] {
+                let sql = format!("SELECT name FROM pragma_table_info('{table}') WHERE name <> 'number'");
+                let mut statement = connection.prepare(&sql).expect("asked");
+                let names = statement.query_map([], |row| row.get::<_, String>(0)).expect("asked");
+                columns.extend(names.map(|name| (table, name.expect("a name"))));
+            }
+        });
+        assert!(columns.len() > 40, "{columns:?}");
+        for (table, column) in columns {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("data/conversations/conversations.sqlite");
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+            std::fs::copy(kept.path().join("whole.sqlite"), &file).expect("copied");
+            let connection = Connection::open(&file).expect("opens");
+            with_any_kind(&connection, || {
+                let sql = format!(
+                    "PRAGMA foreign_keys = OFF; UPDATE {table} SET {column} = x'00'
+                     WHERE number = (SELECT min(number) FROM {table})"
+                );
+                connection.execute_batch(&sql).expect("overwritten");
+            });
+            drop(connection);
+            let world = World::with(Transport::Channel, &[], 512, |directories| {
+                directories.data = folder.path().join("data");
+            });
+            let (history, what) = (world.backend.history(), format!("{table}.{column}"));
+            let listed = history.conversations(0, 10).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let mut whole = 0;
+            for about in &listed {
+                let read =
+                    history.conversation(about.id, 100).unwrap_or_else(|error| panic!("{what}: {error}"));
+                whole += usize::from(texts(&read.entries).len() == 4);
+            }
+            assert!(whole >= 2, "{what}: {whole} conversations are whole");
+            history.search("button", 10).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let report = history
+                .export(None, backend::ExportFormat::Json, &folder.path().join("all.json"))
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!((report.written, report.refused), (listed.len(), 0), "{what}");
+        }
+    });
+}
