@@ -23,7 +23,7 @@ pub use draft::Draft;
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "the large one comes once a turn, and events are not kept")]
 pub enum ChatEvent {
-    /// The question is on the disk, and a reply to it has begun.
+    /// The question is kept, on the disk unless it is private or the disk refuses it, and a reply has begun.
     Started { question: Option<Question>, reply: Reply },
     /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
     Prefill { done: usize, total: usize, reused: usize },

@@ -28,7 +28,7 @@ pub struct Notice {
 pub struct Notices(Mutex<Vec<Notice>>);
 
 impl Notices {
-    /// Adds a notice, in the place of an older one about the same thing.
+    /// Adds a notice, in the place of an older one that says the same.
     pub(crate) fn add(&self, severity: Severity, code: &'static str, message: String) {
         let mut notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         notices.retain(|notice| notice.code != code || notice.message != message);

@@ -147,7 +147,6 @@ fn id(context: &str, name: &str) -> Uuid {
     name.parse().unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, context.as_bytes()))
 }
 
-/// Nothing else of an export is looked at by name.
 #[cfg(test)]
 mod tests {
     use super::*;
