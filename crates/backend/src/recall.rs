@@ -50,9 +50,7 @@ impl Storage {
         self.snapshots = None;
         self.snapshots = match (kept, &keeping.folder) {
             (Some(mut snapshots), _) => {
-                if let Some(budget) = keeping.disk_bytes {
-                    snapshots.set_budget(budget);
-                }
+                snapshots.set_budget(keeping.disk_bytes);
                 Some(snapshots)
             }
             (None, Some(folder)) => Some(Snapshots::open(folder, keeping.disk_bytes)?),

@@ -360,7 +360,7 @@ impl History {
     /// # Errors
     /// [`Error::History`].
     pub(crate) fn kept_ids(&self) -> Result<Option<Vec<Uuid>>> {
-        let stores = self.stores();
+        let mut stores = self.stores();
         if !stores.has_disk() {
             return Ok(None);
         }

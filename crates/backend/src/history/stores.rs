@@ -247,9 +247,9 @@ impl Stores {
         Ok(copy.id)
     }
 
-    /// Whether conversations can be on the disk at all.
+    /// Whether the conversations on the disk can be read and written.
     pub(super) fn has_disk(&self) -> bool {
-        self.disk.is_some()
+        self.disk.trouble().is_none()
     }
 
     /// Every conversation that may leave the application.
