@@ -187,7 +187,7 @@ fn a_greedy_reply_that_was_cut_off_ends_in_the_ids_of_one_that_was_not() {
         };
         let message = "count from 3 to 12 and down again".to_owned();
         let whole = backend.chat().send(id, message, options(TOKENS), copy_once).await.expect("answered");
-        assert!(is_copied, "it was saved in the middle of {} tokens", whole.tokens.len());
+        assert!(is_copied, "it was saved in its middle: {:?}, {} tokens", whole.status, whole.tokens.len());
 
         let after = Backend::open(AppDirs { data: copy.path().into(), ..directories });
         let half = last_reply(&after.chat().conversation(id, 10).expect("read").entries);
