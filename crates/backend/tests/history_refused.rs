@@ -8,6 +8,7 @@ mod bare;
 mod support;
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -99,27 +100,55 @@ fn a_place_that_something_else_takes_is_used_as_soon_as_it_is_free() {
     goes_on_after(folder.path(), &[], "allow writing", || std::fs::remove_dir(&log).expect("removed"));
 }
 
-/// A device that is always full takes the place of the log.
-#[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_told_as_one() {
-    let (folder, elsewhere) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    with_one(folder.path());
-    let log = folder.path().join("conversations/conversations.sqlite-wal");
-    std::os::unix::fs::symlink("/dev/full", &log).expect("made");
-    let backend = open(folder.path());
+fn the_process_on_a_full_disk() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let data = Path::new(&folder);
+    with_one(data);
+    let backend = open(data);
     let history = backend.history();
+    let file = data.join("all.json");
+    history.export(None, backend::ExportFormat::Json, &file).expect("there is room");
+    let mut ballast = std::fs::File::create(data.join("ballast")).expect("made");
+    // Down to the last byte.
+    for size in [4096, 1] {
+        while ballast.write_all(&vec![1; size]).is_ok() {}
+    }
     let id = history.begin(false).expect("begun");
     history.rename(id, "meanwhile").expect("it goes on in memory");
-    assert!(titles(&backend).contains(&"meanwhile".to_owned()));
+    assert_eq!(titles(&backend), [OLD, "meanwhile"], "what is on the disk can be read");
     let told = notice(&backend).expect("it is told").message;
     assert!(told.contains("make room on the disk"), "{told}");
-    let file = elsewhere.path().join("all.json");
-    history.export(None, backend::ExportFormat::Json, &file).expect("it has room elsewhere");
     let refused = history.import(&file).expect_err("the disk takes nothing");
     assert!(matches!(refused, Error::History { full: true, .. }), "{refused}");
     assert!(refused.to_string().contains("make room on the disk"), "{refused}");
+    std::fs::remove_file(data.join("ballast")).expect("removed");
+    drop(ballast);
+    history.set_draft(id, "more").expect("kept");
+    assert!(history.conversation(id, 1).expect("read").about.saved);
+    assert_eq!(notice(&backend), None, "it is over");
+    drop(backend);
+    assert_eq!(titles(&open(data)), [OLD, "meanwhile"]);
+}
+
+#[test]
+fn a_full_disk_is_told_as_one_and_used_when_it_has_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A disk of its own, which nobody else sees.
+    let shell = format!("mount -t tmpfs -o size=2m none '{}' && exec \"$0\" \"$@\"", folder.path().display());
+    let mut process = Command::new("unshare");
+    process.args(["--map-root-user", "--mount", "sh", "-c"]);
+    let may_mount = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "mount", "-t", "tmpfs", "none"])
+        .arg(folder.path())
+        .status();
+    if !may_mount.is_ok_and(|status| status.success()) {
+        println!("skipped: this system gives no small disk");
+        return;
+    }
+    process.arg(shell).arg(std::env::current_exe().expect("this program"));
+    process.args(["--exact", "the_process_on_a_full_disk", "--nocapture"]);
+    assert_succeeds(&process.env(FOLDER, folder.path()).output().expect("it starts"));
 }
 
 #[cfg(unix)]
