@@ -209,18 +209,24 @@ async fn bytes_of_a_piece(world: &World, conversation: Uuid) -> u64 {
         let file = world.directories.conversations().join("conversations.sqlite");
         let connection = Connection::open(&file).expect("opens");
         let size = || std::fs::metadata(file.with_extension("sqlite-wal")).expect("it is there").len();
-        let mut before = (0, 0);
+        let count = || -> i64 {
+            connection.query_row("SELECT count(*) FROM chunk", [], |row| row.get(0)).expect("counted")
+        };
         // The first piece comes for its length, the second one for its age.
+        let mut before = None;
         loop {
-            let bytes = size();
-            let pieces: i64 =
-                connection.query_row("SELECT count(*) FROM chunk", [], |row| row.get(0)).expect("counted");
-            if bytes == size() {
-                if before.0 > 0 && pieces > before.0 {
+            match before {
+                Some(pieces) if count() > pieces => {
                     world.chat().stop();
-                    return bytes - before.1;
+                    return size();
                 }
-                before = (pieces, bytes);
+                None if count() > 0 => {
+                    let emptied: rusqlite::Result<i64> =
+                        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+                    let pieces = count();
+                    before = (emptied == Ok(0) && size() == 0).then_some(pieces);
+                }
+                _ => {}
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -155,7 +155,7 @@ impl History {
     }
 
     /// Where `words` stand in titles and messages: titles first, then the newest messages. The last word may
-    /// be the beginning of one.
+    /// be the beginning of one, from its second letter on.
     ///
     /// # Errors
     /// [`Error::History`].

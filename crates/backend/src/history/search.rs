@@ -61,8 +61,9 @@ pub(super) fn query(words: &str) -> Option<Query> {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
     let is_unknown = words.iter().any(|word| word.chars().any(has_no_blanks));
     let scanned = words.iter().filter(|_| is_unknown).map(|word| word.to_lowercase()).collect();
-    // The last word is still being typed.
-    Some(Query { indexed: format!("{}*", quoted.join(" ")), scanned })
+    // The last word is still being typed. A single letter begins too many words to look through them all.
+    let is_letter = words.last().is_some_and(|word| word.len() == 1);
+    Some(Query { indexed: format!("{}{}", quoted.join(" "), if is_letter { "" } else { "*" }), scanned })
 }
 
 /// Whether a character is of a script that puts no blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han.
