@@ -272,7 +272,7 @@ fn what_was_taken_away_while_the_disk_refused_it_stays_away() {
         let world = World::new(Transport::Channel, &["Hearth runs a model on this computer."]);
         world.ask("What is Hearth?").await;
         let id = world.chat().current();
-        let line = world.chat().reset(id).await.expect("reset").id();
+        let line = world.chat().reset(id).await.expect("reset").line.id();
         let file = world.directories.conversations().join("conversations.sqlite");
         let other = Connection::open(&file).expect("opens");
         other.execute_batch("BEGIN IMMEDIATE").expect("held");
