@@ -389,6 +389,20 @@ export class Chat {
     if (known || live !== null) this.#put({ type: "reply", ...reply });
     // Without its first event the question is not in the list yet.
     if (!known) await this.#reopen(id);
+    else void this.#readLines(id);
+  }
+
+  /** Shows the line of a window that was full for the last reply: the stream does not tell of it. */
+  async #readLines(id: string): Promise<void> {
+    try {
+      const conversation = await this.#ipc.openConversation(id, this.#most);
+      if (this.id !== id || this.isBusy) return;
+      const known = (line: Entry) => this.entries.some((entry) => entry.id === line.id);
+      const lines = conversation.entries.filter(({ type }) => type === "contextLine");
+      if (!lines.every(known)) this.#take(conversation);
+    } catch {
+      // The line is there when the conversation is opened the next time.
+    }
   }
 
   /** Adds an entry, or replaces the one with the same id. */
