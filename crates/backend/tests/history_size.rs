@@ -134,6 +134,7 @@ fn start(data: &Path) {
     backend.history().conversations(0, 100).expect("listed");
 }
 
+#[expect(clippy::print_stdout, reason = "the rows are what it is run for")]
 fn row(what: &str, taken: Duration, most: Duration) {
     println!("| {what} | {:.1} ms | {} ms |", taken.as_secs_f64() * 1e3, most.as_millis());
     assert!(taken <= most, "{what}: {taken:?}");

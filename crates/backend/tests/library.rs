@@ -403,8 +403,8 @@ fn a_folder_that_changes_while_it_is_copied_is_not_taken_in() {
         let mut file = fs::File::options().append(true).open(folder.join("tokenizer.json")).expect("there");
         std::io::Write::write_all(&mut file, &vec![b' '; 1 << 20]).expect("written");
     };
-    let cases: [(&str, &dyn Fn(&Path, bool)); 2] = [("rewritten", &rewrites), ("growing", &grows)];
-    for (name, change) in cases {
+    type Change<'a> = &'a dyn Fn(&Path, bool);
+    for (name, change) in [("rewritten", &rewrites as Change<'_>), ("growing", &grows)] {
         let data = tempfile::tempdir().expect("a folder");
         let source = tempfile::tempdir().expect("a folder");
         for (name, bytes) in ember_files() {

@@ -71,11 +71,11 @@ fn start_over(copy: &TempDir, answer: &str) -> World {
 }
 
 fn last_reply(entries: &[Entry]) -> Reply {
-    let replies = entries.iter().filter_map(|entry| match entry {
+    let replies = entries.iter().rev().find_map(|entry| match entry {
         Entry::Reply(reply) => Some(reply),
         _ => None,
     });
-    replies.last().expect("a reply").clone()
+    replies.expect("a reply").clone()
 }
 
 /// The half reply, after a look at what it consists of.
