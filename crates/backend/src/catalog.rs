@@ -194,6 +194,11 @@ impl Catalog {
 }
 
 impl CatalogEntry {
+    /// The id that it has when it is installed.
+    pub fn installed_id(&self) -> String {
+        format!("{}@{}", self.id, self.commit.short())
+    }
+
     /// Bytes of all files, where every one is known.
     pub fn size(&self) -> Option<u64> {
         self.files.iter().map(|file| file.size).sum()

@@ -13,7 +13,8 @@
 //!   waits `read_ahead` reads the last reply as the next turn, which `next_turn` knows, will have it.
 //! - [`Library`] is where models come from: [`Catalog`] recommends, [`variants`] reads any repository of a
 //!   [`hub`], [`Downloader`] fetches, and a folder of this machine is imported. Nothing of it asks the network
-//!   by itself.
+//!   by itself. [`Downloads`] are those under way, for a shell that shows them; `model_changes` removes, puts back
+//!   and repairs without pulling a model from under a reply.
 //! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
 //!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
 //!   threads this machine's models run best with.
@@ -34,6 +35,7 @@ mod context;
 mod conversation;
 mod directories;
 mod download;
+mod downloads;
 mod error;
 mod history;
 pub mod hub;
@@ -41,12 +43,14 @@ mod import;
 mod inference;
 mod library;
 pub mod messages;
+mod model_changes;
 mod models;
 mod next_turn;
 mod notices;
 mod pins;
 mod read_ahead;
 mod recall;
+mod removals;
 mod reply_options;
 mod saving;
 mod settings;
@@ -66,6 +70,7 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use messages::KvKeeping;
+use removals::Removals;
 use snapshots::SnapshotUsage;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogFile, Fit, MemoryNeed, PinDifference};
@@ -73,6 +78,7 @@ pub use chat::{Chat, ChatEvent, Draft, Reset};
 pub use conversation::{Conversation, ConversationSummary, Entry, Question, Reply, ReplyStatus, ReplyUsage};
 pub use directories::{AppDirs, DATA_VARIABLE, LIBRARY_VARIABLE};
 pub use download::{DownloadOutcome, DownloadPhase, DownloadProgress, Downloader, Inspect, RepairOutcome};
+pub use downloads::{Download, DownloadKind, DownloadState, Downloads};
 pub use engine::onnx::ExecutionProviderChoice;
 pub use engine::prepare::{GraphToRun, Measurement, PassResult, Speed, Verdict};
 pub use engine::{
@@ -84,10 +90,11 @@ pub use error::{Error, Result};
 pub use history::{ExportFormat, ExportReport, History, ImportReport, SearchHit, SnippetPart};
 pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
-pub use library::{Library, Offer};
+pub use library::{DiskUse, InstalledDetails, Library, Offer};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use pins::Pins;
+pub use removals::RemovedModel;
 pub use reply_options::ReplyOptions;
 pub use settings::{Overrides, Settings};
 pub use store::{
@@ -107,6 +114,8 @@ pub enum Change {
     About,
     /// The list of conversations, or something about one of them.
     Conversations,
+    /// Models on their way, or removed ones.
+    Downloads,
 }
 
 /// What came of deleting a conversation.
@@ -133,6 +142,8 @@ pub struct KeptSnapshots {
 pub struct Backend {
     directories: AppDirs,
     models: Models,
+    downloads: Downloads,
+    removals: Removals,
     chat: Chat,
     history: History,
     inference: Inference,
@@ -189,7 +200,9 @@ impl Backend {
         let folder = directories.conversations();
         let history = History::new(folder, Arc::clone(&notices), changes.clone(), remembers);
         let chat = Chat::new(models.clone(), inference.clone(), history.clone());
-        Self { directories, models, chat, history, inference, notices, changes }
+        let downloads = Downloads::new(&directories, models.clone(), changes.clone());
+        let removals = Removals::new(ModelStore::new(&directories));
+        Self { directories, models, downloads, removals, chat, history, inference, notices, changes }
     }
 
     /// Reads the settings, and finds out what is wrong with the data folder.
@@ -222,6 +235,11 @@ impl Backend {
     /// As [`Library::open`].
     pub fn library(&self) -> Result<Library> {
         Library::open(&self.directories, &self.models.network())
+    }
+
+    /// The models on their way.
+    pub fn downloads(&self) -> &Downloads {
+        &self.downloads
     }
 
     /// Every conversation.
@@ -350,16 +368,19 @@ impl Backend {
         self.inference.free_snapshots().await
     }
 
-    /// Ends for good: stops the reply under way, lets the conversations go, so that the next start knows that
-    /// this run ended in order, saves what the model has read, for at most `limit`, and lets the data folder go.
+    /// Ends for good: stops the reply and the downloads under way, lets the conversations go, so that the next start
+    /// knows that this run ended in order, saves what the model has read, for at most `limit`, deletes removed
+    /// models, and lets the data folder go.
     ///
     /// # Errors
     /// [`Error::InferenceEnded`].
     pub async fn close(&self, limit: Duration) -> Result<()> {
+        self.downloads.pause_all().await;
         self.chat.settle().await;
         let history = self.history.clone();
         // A panic there was told of there, and what the model has read is worth saving all the same.
         tokio::task::spawn_blocking(move || history.close()).await.ok();
+        self.removals.delete_all();
         self.inference.save_snapshots(limit).await?;
         self.inference.keep_kv(KvKeeping::default()).await?;
         Ok(())

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Catalog, CatalogEntry};
+use crate::catalog::{Catalog, CatalogEntry, MemoryNeed};
 use crate::directories::AppDirs;
 use crate::download::{DownloadOutcome, DownloadProgress, Downloader, RepairOutcome};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryId, Timing};
 use crate::import::{Import, ImportMode};
-use crate::store::{DiskRules, InstalledModel, ModelRecord, ModelStore, Unfinished};
+use crate::store::{DiskRules, InstalledModel, Manifest, ModelRecord, ModelStore, Origin, Unfinished};
+use crate::system;
 use crate::variants::{Variant, variants};
 
 /// A repository with the models in it.
@@ -20,6 +21,31 @@ pub struct Offer {
     pub repository: Repository,
     /// The first one suits a CPU best, if any can be used.
     pub variants: Vec<Variant>,
+}
+
+/// What is known of a model on this machine beyond what a chat needs.
+#[derive(Debug, Clone)]
+pub struct InstalledDetails {
+    pub model: InstalledModel,
+    /// `None` for what the application brings, or what was put there by hand.
+    pub origin: Option<Origin>,
+    pub licence: Option<String>,
+    pub memory: MemoryNeed,
+    /// It lies in another place and stays there when it is removed.
+    pub is_linked: bool,
+    pub can_remove: bool,
+    /// Whether it is known what is right, and where that comes from.
+    pub can_repair: bool,
+}
+
+/// What models take of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUse {
+    pub installed: u64,
+    /// Of downloads that were begun and not ended.
+    pub unfinished: u64,
+    /// 0 where the system does not tell.
+    pub free: u64,
 }
 
 /// The model library of one user. Cheap to clone.
@@ -70,6 +96,38 @@ impl Library {
     /// The models on this machine.
     pub fn store(&self) -> &ModelStore {
         &self.store
+    }
+
+    /// The models on this machine with what is known of them.
+    pub fn installed(&self) -> Vec<InstalledDetails> {
+        self.store.models().into_iter().map(|model| self.details(model)).collect()
+    }
+
+    fn details(&self, model: InstalledModel) -> InstalledDetails {
+        let is_linked = self.store.is_linked(&model);
+        let manifest = Manifest::read(&model.folder).ok().flatten().filter(|_| !is_linked);
+        let record = manifest.map(|manifest| manifest.record);
+        let weights = record.as_ref().map_or(model.size, ModelRecord::weights);
+        let here = || Origin::Folder { path: model.folder.clone() };
+        InstalledDetails {
+            can_remove: self.store.can_remove(&model),
+            can_repair: matches!(&record, Some(ModelRecord { origin: Origin::Hub { .. }, .. })),
+            memory: MemoryNeed::of(weights, None, 0),
+            licence: record.as_ref().and_then(|record| record.licence.clone()),
+            origin: record.map(|record| record.origin).or_else(|| is_linked.then(here)),
+            is_linked,
+            model,
+        }
+    }
+
+    /// What models take of the disk.
+    pub fn disk_use(&self) -> DiskUse {
+        let own = |model: &InstalledModel| self.store.can_remove(model) && !self.store.is_linked(model);
+        DiskUse {
+            installed: self.store.models().iter().filter(|model| own(model)).map(|model| model.size).sum(),
+            unfinished: self.store.unfinished().iter().map(|begun| begun.bytes).sum(),
+            free: system::free_disk(&self.models),
+        }
     }
 
     /// The download of this name that was begun and not ended.
@@ -130,8 +188,16 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] while it is under way.
-    pub fn discard(&self, begun: &Unfinished) -> Result<()> {
-        self.downloader.discard(&begun.record)
+    pub fn discard(&self, record: &ModelRecord) -> Result<()> {
+        self.downloader.discard(record)
+    }
+
+    /// Deletes what came of a repair that was not ended.
+    ///
+    /// # Errors
+    /// [`Error::Library`] while it is under way.
+    pub fn discard_repair(&self, model: &InstalledModel) -> Result<()> {
+        self.downloader.discard_repair(&model.folder)
     }
 
     /// Takes a folder of this machine in as `name`, or under its own name. `None`: it was stopped, and nothing

@@ -12,7 +12,7 @@ use crate::Change;
 use crate::catalog::Catalog;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
-use crate::hub::NetworkSettings;
+use crate::hub::{NetworkOptions, NetworkSettings};
 use crate::inference::{Canceller, Inference};
 use crate::messages::KvKeeping;
 use crate::notices::{Notices, Severity};
@@ -174,8 +174,57 @@ impl Models {
     }
 
     /// How requests may leave.
-    pub(crate) fn network(&self) -> NetworkSettings {
+    pub fn network(&self) -> NetworkSettings {
         self.state().settings.network.clone()
+    }
+
+    /// Lets requests leave so from now on.
+    pub(crate) fn set_network(&self, network: NetworkSettings) -> Result<()> {
+        NetworkOptions::of_this_process(&network)?;
+        self.change_settings(|settings| settings.network = network)
+    }
+
+    /// Whether the user knows what it means to take a model from outside of the catalogue.
+    pub fn knows_other_sources(&self) -> bool {
+        self.state().settings.knows_other_sources
+    }
+
+    /// Notes that the user was told so.
+    ///
+    /// # Errors
+    /// [`Error::DataFolder`]; it is asked again then.
+    pub fn note_other_sources(&self) -> Result<()> {
+        self.change_settings(|settings| settings.knows_other_sources = true)
+    }
+
+    /// Changes the settings, on the disk first.
+    fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let mut state = self.state();
+        let mut settings = state.settings.clone();
+        change(&mut settings);
+        if state.remembers {
+            settings.save(&self.0.directories.settings())?;
+        }
+        state.settings = settings;
+        Ok(())
+    }
+
+    /// Frees the model `id`, so that its files can be changed, and forgets that it failed. Waits for a load or
+    /// reply of it that is under way; a preparation is ended.
+    pub(crate) async fn release(&self, id: &str) -> Result<()> {
+        if let Some((preparing, canceller)) = &self.state().preparing
+            && preparing == id
+        {
+            canceller.cancel();
+        }
+        let _held = Arc::clone(&self.0.loading).lock_owned().await;
+        if self.state().loaded.as_ref().is_some_and(|loaded| loaded.id == id) {
+            self.0.inference.unload().await?;
+            self.state().loaded = None;
+            self.changed(Change::About);
+        }
+        self.set_state(id, ModelState::Available);
+        Ok(())
     }
 
     /// Looks again at which models there are.
@@ -185,6 +234,8 @@ impl Models {
         let by_path = state.models.iter().filter(|model| Path::new(&model.id).is_absolute()).cloned();
         let kept: Vec<InstalledModel> = by_path.filter(|model| model.folder.is_dir()).collect();
         state.models = found.into_iter().chain(kept).collect();
+        let there: HashSet<String> = state.models.iter().map(|model| model.id.clone()).collect();
+        state.states.retain(|id, _| there.contains(id));
         drop(state);
         self.changed(Change::Models);
     }

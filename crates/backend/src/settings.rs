@@ -29,6 +29,9 @@ pub struct Settings {
     /// How requests leave, where any do.
     #[serde(skip_serializing_if = "is_default")]
     pub network: NetworkSettings,
+    /// Whether the user was told what it means to take a model from outside of the catalogue.
+    #[serde(skip_serializing_if = "is_default")]
+    pub knows_other_sources: bool,
     /// What this version does not know, kept for the one that wrote it.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -59,6 +62,7 @@ impl Settings {
             kv_memory_bytes: self.kv_memory_bytes,
             kv_disk_bytes: self.kv_disk_bytes,
             network: self.network,
+            knows_other_sources: self.knows_other_sources,
             other: self.other,
         }
     }

@@ -188,6 +188,24 @@ impl ModelStore {
     /// # Errors
     /// [`Error::Unsupported`] for a model that the user did not install; [`Error::Library`].
     pub fn remove(&self, model: &InstalledModel) -> Result<()> {
+        staging::remove(&self.installed, &self.own_folder(model)?)
+    }
+
+    /// Takes an installed model out of the library, so that it can be put back.
+    ///
+    /// # Errors
+    /// As [`ModelStore::remove`].
+    pub(crate) fn set_aside(&self, model: &InstalledModel) -> Result<staging::Aside> {
+        staging::Aside::take(&self.installed, &self.own_folder(model)?)
+    }
+
+    /// Whether a model is a folder of another place that is only named in this one.
+    pub(crate) fn is_linked(&self, model: &InstalledModel) -> bool {
+        self.own_folder(model).is_ok_and(|folder| folder != model.folder)
+    }
+
+    /// The folder of a model that the user installed.
+    fn own_folder(&self, model: &InstalledModel) -> Result<PathBuf> {
         let name = model.id.strip_prefix("installed/").unwrap_or(&model.id);
         let folder = self.installed.join(name);
         if model.source != ModelSource::Installed
@@ -197,7 +215,12 @@ impl ModelStore {
             let reason = "it does not lie in the folder of installed models; delete it where it lies";
             return Err(Error::Unsupported { what: format!("`{}`", model.id), reason: reason.into() });
         }
-        staging::remove(&self.installed, &folder)
+        Ok(folder)
+    }
+
+    /// Whether the user can remove the model here.
+    pub(crate) fn can_remove(&self, model: &InstalledModel) -> bool {
+        self.own_folder(model).is_ok()
     }
 
     /// Reads every byte of a model and compares it with its manifest; `None` where `stop` came first.

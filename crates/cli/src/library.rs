@@ -227,7 +227,7 @@ pub(crate) fn remove(run: &Run, name: &str, printer: &mut Printer) -> Result<()>
     let library = run.backend().library()?;
     let (id, size) = match (library.store().find(name), library.unfinished(name)) {
         (Err(_), Some(begun)) => {
-            library.discard(&begun)?;
+            library.discard(&begun.record)?;
             (begun.record.id, begun.bytes)
         }
         (model, _) => {

@@ -150,7 +150,7 @@ impl Downloader {
         &self,
         folder: &Path,
         stop: &CancellationToken,
-        on_progress: impl FnMut(DownloadProgress) + Send,
+        mut on_progress: impl FnMut(DownloadProgress) + Send,
     ) -> Result<RepairOutcome> {
         let no_manifest = || Error::Library {
             doing: "repair",
@@ -166,9 +166,8 @@ impl Downloader {
         // Before gigabytes are read for nothing.
         hub_origin(&record)?;
         let whole = record.files.clone();
-        let name = repair_folder(&folder.file_name().unwrap_or_default().to_string_lossy());
-        let staging = Staging::take(&self.models, &name)?;
-        let meter = Meter::new(record.files.len(), record.size(), on_progress);
+        let staging = Staging::take(&self.models, &repair_name(folder))?;
+        on_progress(DownloadProgress::checking(record.size()));
         let (place, checked, stopped) = (folder.to_path_buf(), record.clone(), stop.clone());
         let checked = blocking(move || verify(&place, &checked, &stopped, &mut |_| {})).await?;
         let Some(checked) = checked else { return Ok(RepairOutcome::Paused) };
@@ -180,6 +179,7 @@ impl Downloader {
         let is_wrong = |file: &&RecordedFile| wrong.iter().any(|wrong| wrong.path == file.path);
         let files: Vec<RecordedFile> = record.files.iter().filter(is_wrong).cloned().collect();
         let part = ModelRecord { files: files.clone(), ..record };
+        let meter = Meter::new(files.len(), part.size(), on_progress);
         staging.prepare(&part)?;
         if self.fetch_files(&part, &files, &staging.folder, &meter, stop).await? == Ended::Stopped {
             return Ok(RepairOutcome::Paused);
@@ -207,6 +207,18 @@ impl Downloader {
     pub fn discard(&self, record: &ModelRecord) -> Result<()> {
         record.check()?;
         Staging::take(&self.models, &record.folder_name())?.discard()
+    }
+
+    /// Deletes what came of a repair of the model in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Library`] while it is being repaired.
+    pub fn discard_repair(&self, folder: &Path) -> Result<()> {
+        match Manifest::read(folder)? {
+            Some(manifest) => Staging::take(&self.models, &repair_name(folder))?.discard(),
+            // Nothing can have been begun.
+            None => Ok(()),
+        }
     }
 
     /// Fetches `files` into `folder`. Those that are there and right are left alone.
@@ -261,6 +273,11 @@ impl Downloader {
         let ended = [one?, other?];
         Ok(if ended.contains(&Ended::Stopped) { Ended::Stopped } else { Ended::Whole })
     }
+}
+
+/// Of the staging folder of a repair of the model in `folder`.
+fn repair_name(folder: &Path) -> String {
+    repair_folder(&folder.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Where the files of `record` come from.

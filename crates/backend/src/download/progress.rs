@@ -41,6 +41,13 @@ pub struct DownloadProgress {
     pub seconds_left: Option<f64>,
 }
 
+impl DownloadProgress {
+    /// What is there of `total` bytes is read.
+    pub(super) fn checking(total: u64) -> Self {
+        Self { phase: DownloadPhase::Checking, done: 0, total, bytes_per_second: 0.0, seconds_left: None }
+    }
+}
+
 /// Adds up what the files of a download have.
 pub(super) struct Meter<'t> {
     state: Mutex<State<'t>>,

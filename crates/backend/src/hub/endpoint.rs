@@ -77,7 +77,7 @@ impl NetworkOptions {
         let token = variable("HF_TOKEN").filter(|_| settings.environment_token);
         Ok(Self {
             endpoint: Endpoint::parse(endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT))?,
-            proxy: set(&settings.proxy),
+            proxy: set(&settings.proxy).as_deref().map(check_proxy).transpose()?,
             offline: settings.offline || is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             token: token.map(|token| Token(token.trim().to_owned())),
         })
@@ -99,6 +99,21 @@ impl NetworkOptions {
     /// Whether no request may leave.
     pub fn is_offline(&self) -> bool {
         self.offline
+    }
+}
+
+/// The address of a proxy, where it is one.
+fn check_proxy(text: &str) -> Result<String> {
+    let is_proxy =
+        |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host();
+    match Url::parse(text.trim()) {
+        Ok(url) if is_proxy(&url) => Ok(text.trim().to_owned()),
+        _ => Err(Error::Hub {
+            // Without its text: there may be a password in it.
+            doing: "use the proxy".into(),
+            kind: HubFailure::Insecure,
+            reason: "its address begins with http://, https:// or socks5:// and names a host".into(),
+        }),
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_bounded, write_whole};
+use crate::catalog::is_weights;
 use crate::error::{Error, Result};
 use crate::hub::{Commit, Digest, RepositoryId, check_paths, is_model_file};
 
@@ -58,6 +59,11 @@ impl ModelRecord {
     /// Bytes of all files.
     pub fn size(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.size))
+    }
+
+    /// Bytes of its graph and of the weights beside it.
+    pub fn weights(&self) -> u64 {
+        self.files.iter().filter(|file| is_weights(&file.path)).map(|file| file.size).sum()
     }
 
     /// The name of its folder: another commit is another folder.

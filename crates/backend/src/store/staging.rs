@@ -16,6 +16,8 @@ const PLAN: &str = "plan.json";
 const LARGEST_PLAN: u64 = 4 << 20;
 /// The mark of folders that are to be deleted.
 const REMOVED: &str = ".removed-";
+/// The mark of models that are to be deleted when the program ends that set them aside.
+const ASIDE: &str = ".aside-";
 
 /// The folder of one model that is being made, held by this process alone.
 #[derive(Debug)]
@@ -255,12 +257,91 @@ pub(crate) fn remove(models: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what a removal left behind when the program ended in it.
+/// Deletes what removals left behind when their programs ended in them. What a program that runs has set aside
+/// stays: it holds the lock.
 pub(crate) fn sweep(models: &Path) {
     let entries = std::fs::read_dir(models.join(STAGING)).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(REMOVED)) {
-        std::fs::remove_dir_all(entry.path()).ok();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(REMOVED) {
+            std::fs::remove_dir_all(entry.path()).ok();
+        } else if name.starts_with(ASIDE) && entry.path().is_dir() {
+            let lock_path = lock_of(&entry.path());
+            let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+                std::fs::remove_dir_all(entry.path()).ok();
+                std::fs::remove_file(lock_path).ok();
+            }
+        }
     }
+}
+
+/// An installed model that was taken out of the library and lies beside it. Without its lock it is deleted by
+/// the next [`sweep`].
+#[derive(Debug)]
+pub(crate) struct Aside {
+    folder: PathBuf,
+    /// Where it lay.
+    home: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Aside {
+    /// Sets the model in `folder` aside: gone at once as far as anybody sees.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub(crate) fn take(models: &Path, folder: &Path) -> Result<Self> {
+        let all = models.join(STAGING);
+        make_folder(&all)?;
+        let aside = all.join(format!("{ASIDE}{}", uuid::Uuid::new_v4()));
+        let lock_path = lock_of(&aside);
+        let lock = File::create(&lock_path).map_err(|error| failed("lock", &lock_path, &error))?;
+        // The name is nobody else's; a file system without locks only lets another program delete it earlier.
+        lock.try_lock().ok();
+        let set = Self { folder: aside, home: folder.to_path_buf(), lock_path, _lock: lock };
+        rename(folder, &set.folder).map_err(|error| failed("remove", folder, &error))?;
+        sync_folder(models);
+        Ok(set)
+    }
+
+    /// Puts it back where it lay.
+    ///
+    /// # Errors
+    /// [`Error::Library`] where something else lies there.
+    pub(crate) fn restore(&self) -> Result<()> {
+        if self.home.symlink_metadata().is_ok() {
+            return Err(Error::Library {
+                doing: "put back",
+                path: self.home.clone().into(),
+                reason: "something lies there already".into(),
+            });
+        }
+        rename(&self.folder, &self.home).map_err(|error| failed("put back", &self.home, &error))
+    }
+
+    /// Deletes it for good.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub(crate) fn delete(&self) -> Result<()> {
+        std::fs::remove_dir_all(&self.folder).map_err(|error| failed("delete", &self.folder, &error))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.folder.exists() {
+            std::fs::remove_file(&self.lock_path).ok();
+        }
+    }
+}
+
+fn lock_of(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
 }
 
 /// Where a file lies until it is whole and right.

@@ -1,4 +1,5 @@
 //! The application over a folder, without models: for what concerns its conversations only.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
 
