@@ -10,6 +10,8 @@ use crate::ipc::{
 };
 use crate::{containment, dialogs};
 
+pub(crate) mod library;
+
 // The build script gives each of these a permission; the capability grants them.
 include!("command_names.rs");
 

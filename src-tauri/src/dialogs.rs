@@ -1,4 +1,4 @@
-//! Asks the user for a file, by the system's own dialogue.
+//! Asks the user for a file or folder, by the system's own dialogue.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,15 @@ pub(crate) async fn file_to_write(app: &AppHandle, name: &str) -> Option<PathBuf
     let (chosen, answer) = oneshot::channel();
     app.dialog().file().set_file_name(name).save_file(move |path| {
         // Where nobody waits any longer, nobody wants the file.
+        chosen.send(path).ok();
+    });
+    answer.await.ok()??.into_path().ok()
+}
+
+/// Which folder of a model to read.
+pub(crate) async fn folder_to_read(app: &AppHandle) -> Option<PathBuf> {
+    let (chosen, answer) = oneshot::channel();
+    app.dialog().file().pick_folder(move |path| {
         chosen.send(path).ok();
     });
     answer.await.ok()??.into_path().ok()

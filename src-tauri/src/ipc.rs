@@ -2,6 +2,7 @@
 //!
 //! Ids are strings, times RFC 3339, byte counts `f64` (exact to 2^53), token counts `u32`.
 
+use backend::hub::HubFailure;
 use backend::{Backend, FailureKind};
 use serde::{Deserialize, Serialize};
 use specta::Type;
@@ -22,6 +23,20 @@ pub(crate) enum ErrorCode {
     DataFolderUnwritable,
     Busy,
     Crashed,
+    /// The network is switched off.
+    Offline,
+    /// The hub, or what lies between, does not answer or asks for patience.
+    HubUnreachable,
+    /// An address or certificate that is not to be trusted.
+    ConnectionUnsafe,
+    /// The owner of a repository wants a login or accepted conditions.
+    RepositoryGated,
+    RepositoryMissing,
+    /// What came is not what was asked for.
+    DownloadWrong,
+    ModelUnsupported,
+    /// The folder of models, or a name in it.
+    LibraryFolder,
     Internal,
 }
 
@@ -62,6 +77,20 @@ impl From<&backend::Error> for IpcError {
             Error::History { full: true, .. } | Error::Export { full: true, .. } => ErrorCode::DiskFull,
             Error::PinnedTooLong { .. } => ErrorCode::PromptTooLong,
             Error::Busy => ErrorCode::Busy,
+            Error::Hub { kind, .. } => match kind {
+                HubFailure::Offline => ErrorCode::Offline,
+                HubFailure::Unreachable | HubFailure::RateLimited { .. } | HubFailure::Server => {
+                    ErrorCode::HubUnreachable
+                }
+                HubFailure::Insecure => ErrorCode::ConnectionUnsafe,
+                HubFailure::Gated => ErrorCode::RepositoryGated,
+                HubFailure::Missing => ErrorCode::RepositoryMissing,
+                HubFailure::Protocol => ErrorCode::DownloadWrong,
+            },
+            Error::WrongFile { .. } => ErrorCode::DownloadWrong,
+            Error::DiskFull { .. } => ErrorCode::DiskFull,
+            Error::Unsupported { .. } | Error::Name { .. } => ErrorCode::ModelUnsupported,
+            Error::Library { .. } => ErrorCode::LibraryFolder,
             _ => ErrorCode::Internal,
         };
         Self { code, message: error.to_string() }
@@ -287,10 +316,15 @@ pub(crate) struct ConversationsChanged;
 
 mod conversation;
 mod conversations;
+mod library;
 mod settings;
 pub(crate) use conversation::{ChatEvent, Conversation, Deletion, Draft, Reply, Reset};
 pub(crate) use conversations::{
     ConversationPage, ExportFormat, FIRST_CONVERSATIONS, FIRST_MESSAGES, ImportReport, SearchHit,
+};
+pub(crate) use library::{
+    DownloadsChanged, LibraryContents, ModelDropped, NetworkChoice, NetworkState, RepositoryHit,
+    RepositoryOffer,
 };
 pub(crate) use settings::{FreedMemory, KeptMemory};
 

@@ -5,7 +5,8 @@
 //! - `commands` are what the interface may call; each only calls the backend and converts.
 //! - `ipc` holds everything that crosses to the interface: types, error codes, events. The interface's
 //!   `bindings.ts` is written from them by `tests/bindings.rs`.
-//! - `dialogs` asks the user for a file: paths come from the system's own dialogue and never from the interface.
+//! - `dialogs` asks the user for a file or folder: paths come from the system's own dialogue, or from what is
+//!   dropped on the window, and never from the interface.
 //! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
 mod commands;
@@ -14,10 +15,11 @@ mod dialogs;
 mod ipc;
 mod logging;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use backend::{AppDirs, Backend, Change};
-use tauri::{AppHandle, Manager, RunEvent, WebviewUrl, WebviewWindowBuilder};
+use backend::{AppDirs, Backend, Change, ImportMode};
+use tauri::{AppHandle, DragDropEvent, Manager, RunEvent, WebviewUrl, WebviewWindowBuilder, WindowEvent};
 use tauri_specta::{Builder, Event, collect_commands, collect_events};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -62,12 +64,31 @@ pub fn interface() -> Builder<tauri::Wry> {
             commands::free_kept_memory,
             commands::open_link,
             commands::dismiss_notice,
+            commands::library::read_library,
+            commands::library::list_downloads,
+            commands::library::search_hub,
+            commands::library::look_up_repository,
+            commands::library::download_recommended,
+            commands::library::download_variant,
+            commands::library::note_other_sources,
+            commands::library::pause_download,
+            commands::library::resume_download,
+            commands::library::cancel_download,
+            commands::library::repair_model,
+            commands::library::remove_model,
+            commands::library::restore_model,
+            commands::library::delete_removed_model,
+            commands::library::import_model,
+            commands::library::read_network,
+            commands::library::set_network,
         ])
         .events(collect_events![
             ipc::ModelsChanged,
             ipc::NoticesChanged,
             ipc::AboutChanged,
             ipc::ConversationsChanged,
+            ipc::DownloadsChanged,
+            ipc::ModelDropped,
         ])
 }
 
@@ -121,14 +142,38 @@ fn save_what_was_read(app: &AppHandle) {
 }
 
 fn open_window(app: &AppHandle) -> tauri::Result<()> {
-    WebviewWindowBuilder::new(app, MAIN, WebviewUrl::default())
+    let window = WebviewWindowBuilder::new(app, MAIN, WebviewUrl::default())
         .title("Hearth")
         .inner_size(1100.0, 760.0)
         .min_inner_size(480.0, 480.0)
         .on_navigation(containment::may_navigate)
         .on_new_window(|_, _| tauri::webview::NewWindowResponse::Deny)
         .build()?;
+    let app = app.clone();
+    window.on_window_event(move |event| {
+        if let WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }) = event {
+            take_in(&app, paths);
+        }
+    });
     Ok(())
+}
+
+/// Imports the folders that were dropped on the window. Their paths come from the system and never from the
+/// interface, which learns only that something was dropped.
+fn take_in(app: &AppHandle, paths: &[PathBuf]) {
+    let Some(backend) = app.try_state::<Backend>() else { return };
+    let (backend, paths, app) = (backend.inner().clone(), paths.to_vec(), app.clone());
+    tauri::async_runtime::spawn(async move {
+        for path in paths {
+            let is_folder = path.is_dir();
+            if is_folder {
+                backend.downloads().import(&path, ImportMode::Copy);
+            }
+            if let Err(error) = (ipc::ModelDropped { is_folder }).emit(&app) {
+                tracing::warn!(%error, "an event did not reach the window");
+            }
+        }
+    });
 }
 
 /// Brings the window of the instance that runs to the front.
@@ -159,12 +204,14 @@ fn tell_changes(app: AppHandle, backend: &Backend) {
                 Ok(Change::Notices) => ipc::NoticesChanged::of(&backend).emit(&app),
                 Ok(Change::About) => ipc::AboutChanged::of(&backend).emit(&app),
                 Ok(Change::Conversations) => ipc::ConversationsChanged.emit(&app),
+                Ok(Change::Downloads) => ipc::DownloadsChanged::of(&backend).emit(&app),
                 // What was missed is in the facts that are told now.
                 Err(RecvError::Lagged(_)) => ipc::ModelsChanged::of(&backend)
                     .emit(&app)
                     .and_then(|()| ipc::NoticesChanged::of(&backend).emit(&app))
                     .and_then(|()| ipc::AboutChanged::of(&backend).emit(&app))
-                    .and_then(|()| ipc::ConversationsChanged.emit(&app)),
+                    .and_then(|()| ipc::ConversationsChanged.emit(&app))
+                    .and_then(|()| ipc::DownloadsChanged::of(&backend).emit(&app)),
                 Err(RecvError::Closed) => break,
             };
             if let Err(error) = told {

@@ -79,7 +79,25 @@ export type Hook =
   | "free-memory"
   | "freed-memory"
   | "memory-budget"
-  | "save-budget";
+  | "save-budget"
+  | "browse-models"
+  | "models-view"
+  | "find-field"
+  | "repository-hit"
+  | "repository"
+  | "variant"
+  | "available-model"
+  | "installed-model"
+  | "removed-model"
+  | "download"
+  | "download-model"
+  | "pause-download"
+  | "resume-download"
+  | "use-model"
+  | "remove-model"
+  | "restore-model"
+  | "other-source"
+  | "accept-source";
 
 export type Options = {
   /** Environment of the window, on top of what isolates it. */

@@ -219,7 +219,10 @@ describe("the model picker by keyboard", () => {
     expect(active()).toBe("qwen2.5-0.5b-instruct");
     await key("ArrowUp");
     await key("ArrowUp");
+    expect(screen.getByTestId("browse-models").getAttribute("aria-selected")).toBe("true");
+    await key("ArrowUp");
     expect(active()).toBe("phi-broken");
+    await key("ArrowDown");
     await key("ArrowDown");
     expect(active()).toBe("ember");
   });

@@ -291,7 +291,7 @@ fn a_removed_model_can_be_put_back_until_the_application_ends() {
         // Another program on the same folder leaves it alone.
         let other = stage.open();
         backend.restore_model(&id).await.expect("put back");
-        assert_eq!(names(&backend), [id.clone()]);
+        assert_eq!(names(&backend), [id.as_str()]);
         assert!(backend.removed_models().is_empty());
         assert_eq!(stage.staged(), Vec::<String>::new());
         drop(other);

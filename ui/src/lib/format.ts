@@ -85,3 +85,15 @@ export function formatTime(at: string, locale = ownLocale): string {
   if (Number.isNaN(date.getTime())) return "";
   return new Intl.DateTimeFormat(locale, { hour: "numeric", minute: "2-digit" }).format(date);
 }
+
+/** Day and time of an RFC 3339 time: "Mar 14, 2:02 PM"; empty where it is none. */
+export function formatMoment(at: string, locale = ownLocale): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return "";
+  return new Intl.DateTimeFormat(locale, {
+    month: "short",
+    day: "numeric",
+    hour: "numeric",
+    minute: "2-digit",
+  }).format(date);
+}

@@ -85,12 +85,51 @@ export const commands = {
 	openLink: (url: string) => typedError<null, IpcError>(__TAURI_INVOKE("open_link", { url })),
 	/**  Takes a notice away. */
 	dismissNotice: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("dismiss_notice", { id })),
+	/**  What there is in the library. */
+	readLibrary: () => typedError<LibraryContents, IpcError>(__TAURI_INVOKE("read_library")),
+	/**  What is on its way, and what was removed. */
+	listDownloads: () => typedError<DownloadsChanged, IpcError>(__TAURI_INVOKE("list_downloads")),
+	/**  Seeks repositories of chat models by words of their names. Asks the hub. */
+	searchHub: (words: string) => typedError<RepositoryHit[], IpcError>(__TAURI_INVOKE("search_hub", { words })),
+	/**  Reads which models a repository has, `owner/name` or a link to it. Asks the hub. */
+	lookUpRepository: (repository: string) => typedError<RepositoryOffer, IpcError>(__TAURI_INVOKE("look_up_repository", { repository })),
+	/**  Fetches a model that Hearth recommends. Resolves when it is on its way. */
+	downloadRecommended: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("download_recommended", { id })),
+	/**  Fetches a model of any repository. Resolves when it is on its way. */
+	downloadVariant: (repository: string, commit: string, variant: string) => typedError<null, IpcError>(__TAURI_INVOKE("download_variant", { repository, commit, variant })),
+	/**  Notes that the user was told what it means to take a model from outside of the catalogue. */
+	noteOtherSources: () => typedError<null, IpcError>(__TAURI_INVOKE("note_other_sources")),
+	/**  Stops a download and keeps what came. Resolves when it has stopped. */
+	pauseDownload: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("pause_download", { id })),
+	/**  Goes on with a download that was stopped or has failed. */
+	resumeDownload: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("resume_download", { id })),
+	/**  Stops a download and deletes what came of it. */
+	cancelDownload: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("cancel_download", { id })),
+	/**
+	 *  Compares every byte of an installed model and fetches what is wrong. Resolves with the number of files that
+	 *  were wrong, or with null where it was cancelled.
+	 */
+	repairModel: (id: string) => typedError<number | null, IpcError>(__TAURI_INVOKE("repair_model", { id })),
+	/**  Removes an installed model. It is deleted when Hearth ends. */
+	removeModel: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("remove_model", { id })),
+	/**  Puts a removed model back. */
+	restoreModel: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("restore_model", { id })),
+	/**  Deletes a removed model now. */
+	deleteRemovedModel: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("delete_removed_model", { id })),
+	/**  Asks for a folder and takes the model in it in, copied or linked. Resolves with false where none was chosen. */
+	importModel: (isLinked: boolean) => typedError<boolean, IpcError>(__TAURI_INVOKE("import_model", { isLinked })),
+	/**  How requests leave, and the last ones that did. */
+	readNetwork: () => typedError<NetworkState, IpcError>(__TAURI_INVOKE("read_network")),
+	/**  Lets requests leave in another way, or none at all. Downloads under way follow. */
+	setNetwork: (choice: NetworkChoice) => typedError<null, IpcError>(__TAURI_INVOKE("set_network", { choice })),
 };
 
 /** Events */
 export const events = {
 	aboutChanged: makeEvent<AboutChanged, AboutChanged>("about-changed"),
 	conversationsChanged: makeEvent<ConversationsChanged, ConversationsChanged>("conversations-changed"),
+	downloadsChanged: makeEvent<DownloadsChanged, DownloadsChanged>("downloads-changed"),
+	modelDropped: makeEvent<ModelDropped, ModelDropped>("model-dropped"),
 	modelsChanged: makeEvent<ModelsChanged, ModelsChanged>("models-changed"),
 	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 };
@@ -108,6 +147,23 @@ export type About = {
 
 /**  What is known of the runtime is something else. */
 export type AboutChanged = About;
+
+/**  A model that Hearth recommends. */
+export type AvailableModel = {
+	id: string,
+	/**  The id that it has when it is installed or on its way. */
+	installedId: string,
+	title: string,
+	repository: string,
+	parameters: string,
+	contextLength: number,
+	/**  Null where the hub tells it before the download. */
+	sizeBytes: number | null,
+	licence: string,
+	/**  Whether the licence has terms that should be read before. */
+	hasTerms: boolean,
+	memory: MemoryFit | null,
+};
 
 /**  What happens while a reply is made: a preview, which the command's result replaces. */
 export type ChatEvent = 
@@ -166,6 +222,42 @@ export type Deletion = {
 	freedBytes: number,
 };
 
+/**  A model on its way. */
+export type Download = {
+	/**  The id that the model has when it is installed. */
+	id: string,
+	title: string,
+	kind: DownloadKind,
+	/**  Bytes that are there. */
+	doneBytes: number,
+	/**  0 where it is not known yet. */
+	totalBytes: number,
+	state: DownloadState,
+};
+
+export type DownloadKind = "download" | "repair" | "import";
+
+/**  How far a model on its way is. */
+export type DownloadState = 
+/**  Others come first. */
+{ type: "queued" } | 
+/**  The bytes that are there are compared. */
+{ type: "checking" } | 
+/**  Bytes come, over the network or from another folder. */
+{ type: "downloading"; bytesPerSecond: number; 
+/**  Null while nothing comes. */
+secondsLeft: number | null } | 
+/**  Nothing comes; the next try is in so many seconds. */
+{ type: "waiting"; seconds: number; reason: string } | 
+/**  All bytes are right; the graph is checked and the model put in its place. */
+{ type: "installing" } | { type: "paused" } | { type: "failed"; error: IpcError };
+
+/**  What is on its way, and what was removed and can be put back. */
+export type DownloadsChanged = {
+	downloads: Download[],
+	removed: RemovedModel[],
+};
+
 /**  What a message would take. */
 export type Draft = {
 	/**  Of the draft alone. */
@@ -192,7 +284,19 @@ export type Entry = {
 ({ type: "contextLine"; id: string; at: string }) & { model?: never } | { type: "modelSwitched"; id: string; at: string; model: string };
 
 /**  What went wrong, for whoever shows it. A code exists only with the interface's line that acts on it. */
-export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "outOfMemory" | "promptTooLong" | "diskFull" | "dataFolderUnwritable" | "busy" | "crashed" | "internal";
+export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "outOfMemory" | "promptTooLong" | "diskFull" | "dataFolderUnwritable" | "busy" | "crashed" | 
+/**  The network is switched off. */
+"offline" | 
+/**  The hub, or what lies between, does not answer or asks for patience. */
+"hubUnreachable" | 
+/**  An address or certificate that is not to be trusted. */
+"connectionUnsafe" | 
+/**  The owner of a repository wants a login or accepted conditions. */
+"repositoryGated" | "repositoryMissing" | 
+/**  What came is not what was asked for. */
+"downloadWrong" | "modelUnsupported" | 
+/**  The folder of models, or a name in it. */
+"libraryFolder" | "internal";
 
 /**  What conversations are written as. */
 export type ExportFormat = "markdown" | "json";
@@ -204,6 +308,10 @@ export type FinishReason = "endOfTurn" | "maxTokens" | "stopString" | "contextFu
 export type FreedMemory = {
 	bytes: number,
 };
+/**  Whether a model goes into this machine's memory. */
+export type FitWord = "fits" | 
+/**  It runs, and little is left for anything else. */
+"tight" | "tooLarge";
 
 /**  What came of an import. */
 export type ImportReport = {
@@ -213,6 +321,16 @@ export type ImportReport = {
 	unchanged: number,
 	/**  Conversations that could not be read; the others were imported all the same. */
 	refused: number,
+};
+
+/**  What is known of an installed model; its id is that of a [`super::Model`]. */
+export type InstalledModel = {
+	id: string,
+	licence: string | null,
+	origin: ModelOrigin,
+	memory: MemoryFit,
+	canRemove: boolean,
+	canRepair: boolean,
 };
 
 /**  A failure at the border. */
@@ -233,6 +351,29 @@ export type KeptMemory = {
 	trouble: string | null,
 };
 
+/**  What there is in the library, beyond what [`super::Model`] says of those that can be chosen. */
+export type LibraryContents = {
+	installed: InstalledModel[],
+	available: AvailableModel[],
+	/**  The folder of the installed models. */
+	folder: string,
+	installedBytes: number,
+	/**  Of downloads that were begun and not ended. */
+	unfinishedBytes: number,
+	/**  Null where the system does not tell. */
+	freeBytes: number | null,
+	/**  Of this machine's memory; null where the system does not tell. */
+	memoryBytes: number | null,
+	/**  Whether the user was told what it means to take a model from outside of the catalogue. */
+	knowsOtherSources: boolean,
+};
+
+/**  How much memory a model takes while it answers: computed from sizes, never measured. */
+export type MemoryFit = {
+	bytes: number,
+	fit: FitWord,
+};
+
 /**  A model that can be chosen. */
 export type Model = {
 	id: string,
@@ -249,6 +390,18 @@ export type Model = {
 	state: ModelState,
 };
 
+/**  Something was dropped on the window: a folder, which is being imported, or something else, which is not. */
+export type ModelDropped = {
+	isFolder: boolean,
+};
+
+/**  Where an installed model came from. */
+export type ModelOrigin = { type: "builtIn" } | { type: "hub"; repository: string; commit: string } | 
+/**  A folder of this machine; a linked one stays there when the model is removed. */
+{ type: "folder"; path: string; isLinked: boolean } | 
+/**  The user put it into the folder of models. */
+{ type: "byHand" };
+
 /**  Where a model comes from. */
 export type ModelSource = "builtIn" | "installed";
 
@@ -263,6 +416,40 @@ export type ModelsChanged = {
 	selectedModel: string | null,
 };
 
+/**  How requests leave, as the user wants it. */
+export type NetworkChoice = {
+	isOffline: boolean,
+	/**  The address of a mirror that is asked in the place of the hub. */
+	mirror: string | null,
+	/**  Null takes the system's. */
+	proxy: string | null,
+};
+
+/**  A request that left this machine. */
+export type NetworkRequest = {
+	id: string,
+	time: string,
+	host: string,
+	purpose: RequestPurpose,
+	/**  Of the answer; null where Hearth ended before it did. */
+	bytes: number | null,
+};
+
+/**  How requests leave, and the last ones that did. */
+export type NetworkState = {
+	choice: NetworkChoice,
+	/**  The address that is asked; null where the one that is wanted may not be. */
+	endpoint: string | null,
+	/**  Whether the environment names the address, before the settings do. */
+	isEndpointFixed: boolean,
+	/**  Whether the environment switches the network off. */
+	isOfflineFixed: boolean,
+	/**  The newest requests first. */
+	requests: NetworkRequest[],
+	/**  Requests that are remembered and not among them. */
+	olderRequests: number,
+};
+
 /**  Something that the user should know. */
 export type Notice = {
 	id: string,
@@ -274,6 +461,19 @@ export type Notice = {
 /**  The notices are others. */
 export type NoticesChanged = Notice[];
 
+/**  One model of a repository. */
+export type OfferedVariant = {
+	name: string,
+	/**  The id that it has when it is installed or on its way. */
+	installedId: string,
+	/**  The path of its graph in the repository. */
+	graph: string,
+	sizeBytes: number,
+	memory: MemoryFit,
+	/**  Why it cannot run here; null where nothing is known against it. */
+	unsupported: string | null,
+};
+
 /**  What the user said. */
 export type Question = {
 	id: string,
@@ -283,6 +483,13 @@ export type Question = {
 	versions: string[],
 	/**  Whether the model is given it also where a full window no longer has its turn. */
 	pinned: boolean,
+};
+
+/**  A model that was removed. It is deleted when Hearth ends. */
+export type RemovedModel = {
+	id: string,
+	name: string,
+	sizeBytes: number,
 };
 
 /**  What the model said. */
@@ -312,6 +519,31 @@ export type Reset = {
 	/**  What was destroyed of what the model had read, in memory and on the disk. */
 	freedBytes: number,
 };
+
+/**  A repository that a search found. */
+export type RepositoryHit = {
+	id: string,
+	licence: string | null,
+	downloads: number | null,
+	isGated: boolean,
+};
+
+/**  A repository with the models in it. */
+export type RepositoryOffer = {
+	repository: string,
+	commit: string,
+	licence: string | null,
+	baseModels: string[],
+	/**  Whether its owner asks for a login and accepted conditions. */
+	isGated: boolean,
+	/**  Whether the catalogue recommends a model of it. */
+	isRecommended: boolean,
+	/**  Those that suit this machine's processor best first, the unsupported ones last. */
+	variants: OfferedVariant[],
+};
+
+/**  What a request was for. */
+export type RequestPurpose = "search" | "repository" | "fileList" | "modelFile";
 
 /**  Why a prompt was not reused further. */
 export type ReuseLimit = { type: "nothingKept" } | 

@@ -7,14 +7,22 @@ test("every code of the contract has its row", () => {
   expect(Object.keys(errorTexts).sort()).toEqual(
     [
       "busy",
+      "connectionUnsafe",
       "crashed",
       "dataFolderUnwritable",
       "diskFull",
+      "downloadWrong",
+      "hubUnreachable",
       "internal",
+      "libraryFolder",
       "modelBroken",
       "modelMissing",
+      "modelUnsupported",
+      "offline",
       "outOfMemory",
       "promptTooLong",
+      "repositoryGated",
+      "repositoryMissing",
       "runtimeMissing",
     ].sort(),
   );

@@ -4,12 +4,14 @@ import { AppError } from "./errors";
 import { FakeConversations } from "./fakeConversations";
 import { otherConversations } from "./fakeHistory";
 import { FakeKeptMemory } from "./fakeKeptMemory";
+import { FakeLibrary } from "./fakeLibrary";
 import {
   initialSnapshot,
   openingQuestion,
   type ScenarioName,
   scenarioNames,
   script,
+  showsLibrary,
   usage,
 } from "./fakeScenarios";
 import type {
@@ -17,6 +19,7 @@ import type {
   Conversation,
   ConversationPage,
   Deletion,
+  DownloadsChanged,
   Draft,
   Entry,
   ExportFormat,
@@ -24,12 +27,18 @@ import type {
   ImportReport,
   Ipc,
   KeptMemory,
+  LibraryContents,
   Model,
+  ModelDropped,
   ModelsChanged,
+  NetworkChoice,
+  NetworkState,
   Notice,
   Question,
   Reply,
   Reset,
+  RepositoryHit,
+  RepositoryOffer,
   SearchHit,
   Snapshot,
   Unsubscribe,
@@ -44,6 +53,7 @@ const realPause: Pause = (milliseconds) =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 const LOADING_MILLISECONDS = 900;
+const ASKING_MILLISECONDS = 400;
 const CHARACTERS_PER_TOKEN = 4;
 const BYTES_PER_CHARACTER = 6_000;
 const FIRST_MESSAGES = 60;
@@ -62,6 +72,8 @@ export class FakeIpc implements Ipc {
   #nextId = 0;
   #modelListeners = new Set<(change: ModelsChanged) => void>();
   #noticeListeners = new Set<(notices: Notice[]) => void>();
+  #dropListeners = new Set<(dropped: ModelDropped) => void>();
+  readonly library: FakeLibrary;
 
   constructor(scenario: ScenarioName = "empty", pause: Pause = realPause) {
     this.scenario = scenario;
@@ -71,11 +83,22 @@ export class FakeIpc implements Ipc {
       this.#snapshot.conversation,
       otherConversations(scenario),
     );
+    this.library = new FakeLibrary(
+      scenario,
+      pause,
+      () => this.#snapshot.models,
+      (models) => this.#setModels(models),
+    );
   }
 
   /** A question that the scenario wants asked as soon as the window is open. */
   get openingQuestion(): string | null {
     return openingQuestion(this.scenario);
+  }
+
+  /** Whether the scenario wants the model library shown as soon as the window is open. */
+  get showsLibrary(): boolean {
+    return showsLibrary(this.scenario);
   }
 
   snapshot(): Promise<Snapshot> {
@@ -232,6 +255,87 @@ export class FakeIpc implements Ipc {
     return Promise.resolve();
   }
 
+  readLibrary(): Promise<LibraryContents> {
+    return Promise.resolve(this.library.read());
+  }
+
+  listDownloads(): Promise<DownloadsChanged> {
+    return Promise.resolve(this.library.downloads());
+  }
+
+  async searchHub(words: string): Promise<RepositoryHit[]> {
+    await this.#pause(ASKING_MILLISECONDS);
+    return this.library.search(words);
+  }
+
+  async lookUpRepository(repository: string): Promise<RepositoryOffer> {
+    await this.#pause(ASKING_MILLISECONDS);
+    return this.library.lookUp(repository);
+  }
+
+  async downloadRecommended(id: string): Promise<void> {
+    await this.#pause(ASKING_MILLISECONDS);
+    this.library.recommend(id);
+  }
+
+  async downloadVariant(repository: string, _commit: string, variant: string): Promise<void> {
+    const offer = await this.lookUpRepository(repository);
+    const chosen = offer.variants.find(({ name }) => name === variant);
+    if (!chosen) return;
+    this.library.start(chosen.installedId, `${repository} (${variant})`, chosen.sizeBytes);
+  }
+
+  noteOtherSources(): Promise<void> {
+    this.library.noteOtherSources();
+    return Promise.resolve();
+  }
+
+  pauseDownload(id: string): Promise<void> {
+    this.library.pause(id);
+    return Promise.resolve();
+  }
+
+  resumeDownload(id: string): Promise<void> {
+    this.library.resume(id);
+    return Promise.resolve();
+  }
+
+  cancelDownload(id: string): Promise<void> {
+    this.library.cancel(id);
+    return Promise.resolve();
+  }
+
+  async repairModel(id: string): Promise<number | null> {
+    return this.library.repair(this.#model(id));
+  }
+
+  async removeModel(id: string): Promise<void> {
+    this.library.remove(this.#model(id).id);
+  }
+
+  restoreModel(id: string): Promise<void> {
+    this.library.restore(id);
+    return Promise.resolve();
+  }
+
+  deleteRemovedModel(id: string): Promise<void> {
+    this.library.deleteRemoved(id);
+    return Promise.resolve();
+  }
+
+  importModel(): Promise<boolean> {
+    this.library.start("my-model", "my-model", 500_000_000, "import");
+    return Promise.resolve(true);
+  }
+
+  readNetwork(): Promise<NetworkState> {
+    return Promise.resolve(structuredClone(this.library.network()));
+  }
+
+  async setNetwork(choice: NetworkChoice): Promise<void> {
+    this.library.setNetwork(choice);
+  }
+
   estimateDraft(conversation: string, text: string): Promise<Draft> {
     const draftTokens = Math.ceil(text.length / CHARACTERS_PER_TOKEN);
     const window = this.#selected().contextLength ?? 4096;
@@ -292,6 +396,21 @@ export class FakeIpc implements Ipc {
 
   onConversationsChanged(listener: () => void): Unsubscribe {
     return this.#conversations.follow(listener);
+  }
+
+  onDownloadsChanged(listener: (change: DownloadsChanged) => void): Unsubscribe {
+    return this.library.follow(listener);
+  }
+
+  onModelDropped(listener: (dropped: ModelDropped) => void): Unsubscribe {
+    this.#dropListeners.add(listener);
+    return () => this.#dropListeners.delete(listener);
+  }
+
+  /** Something falls on the window. */
+  drop(isFolder: boolean): void {
+    if (isFolder) void this.importModel();
+    for (const listener of this.#dropListeners) listener({ isFolder });
   }
 
   /** Ends the loading of the scenario `loading`. */
@@ -399,6 +518,11 @@ export class FakeIpc implements Ipc {
     return this.#model(this.#snapshot.selectedModel ?? "");
   }
 
+  #setModels(models: Model[]): void {
+    this.#snapshot.models = models;
+    this.#tellModels();
+  }
+
   /** Gives one model a new state; as in the backend, loading it unloads the others. */
   #changeModels(id: string, state: Model["state"]): void {
     this.#snapshot.selectedModel = id;
@@ -406,6 +530,10 @@ export class FakeIpc implements Ipc {
       if (model.id === id) return { ...model, state };
       return model.state.type === "failed" ? model : { ...model, state: { type: "available" } };
     });
+    this.#tellModels();
+  }
+
+  #tellModels(): void {
     const { models, selectedModel } = structuredClone(this.#snapshot);
     for (const listener of this.#modelListeners) listener({ models, selectedModel });
   }

@@ -27,6 +27,11 @@ export const scenarioNames = [
   "pinned",
   "interrupted",
   "private",
+  "library",
+  "libraryEmpty",
+  "downloads",
+  "downloadFailed",
+  "offline",
 ] as const;
 
 export type ScenarioName = (typeof scenarioNames)[number];
@@ -309,6 +314,7 @@ function modelsOf(name: ScenarioName): Model[] {
           : name === "nomodel"
             ? { type: "available" }
             : { type: "ready" };
+  if (name === "libraryEmpty") return [emberModel];
   return [{ ...emberModel, state }, ...otherModels];
 }
 
@@ -360,6 +366,11 @@ export function initialSnapshot(name: ScenarioName): Snapshot {
       threads: 8,
     },
   };
+}
+
+/** Whether the scenario shows the model library. */
+export function showsLibrary(name: ScenarioName): boolean {
+  return ["library", "libraryEmpty", "downloads", "downloadFailed"].includes(name);
 }
 
 /** A question that the scenario asks by itself, so that its state shows without a hand. */

@@ -9,17 +9,24 @@ import {
   type Conversation,
   type ConversationPage,
   type Deletion,
+  type DownloadsChanged,
   type Draft,
   type ExportFormat,
   type FreedMemory,
   type ImportReport,
   type IpcError,
   type KeptMemory,
+  type LibraryContents,
   type Model,
+  type ModelDropped,
   type ModelsChanged,
+  type NetworkChoice,
+  type NetworkState,
   type Notice,
   type Reply,
   type Reset,
+  type RepositoryHit,
+  type RepositoryOffer,
   type SearchHit,
   type Snapshot,
 } from "./bindings";
@@ -27,11 +34,15 @@ import { toAppError } from "./errors";
 
 export type {
   About,
+  AvailableModel,
   ChatEvent,
   Conversation,
   ConversationPage,
   ConversationSummary,
   Deletion,
+  Download,
+  DownloadsChanged,
+  DownloadState,
   Draft,
   Entry,
   ErrorCode,
@@ -39,16 +50,28 @@ export type {
   FinishReason,
   FreedMemory,
   ImportReport,
+  InstalledModel,
   IpcError,
   KeptMemory,
+  LibraryContents,
+  MemoryFit,
   Model,
+  ModelDropped,
+  ModelOrigin,
   ModelsChanged,
   ModelState,
+  NetworkChoice,
+  NetworkRequest,
+  NetworkState,
   Notice,
+  OfferedVariant,
   Question,
+  RemovedModel,
   Reply,
   ReplyStatus,
   Reset,
+  RepositoryHit,
+  RepositoryOffer,
   SearchHit,
   Snapshot,
   SnippetPart,
@@ -117,6 +140,31 @@ export interface Ipc {
   /** Bounds what is kept: bytes, 0 for nothing, or null for the default. */
   setMemoryBudget(bytes: number | null): Promise<KeptMemory>;
   freeKeptMemory(): Promise<FreedMemory>;
+  readLibrary(): Promise<LibraryContents>;
+  listDownloads(): Promise<DownloadsChanged>;
+  /** Repositories with these words in their names. Asks the hub. */
+  searchHub(words: string): Promise<RepositoryHit[]>;
+  /** `owner/name`, or a link to a repository. Asks the hub. */
+  lookUpRepository(repository: string): Promise<RepositoryOffer>;
+  /** Resolves when the model is on its way; `id` is that of the catalogue. */
+  downloadRecommended(id: string): Promise<void>;
+  downloadVariant(repository: string, commit: string, variant: string): Promise<void>;
+  /** The user was told what it means to take a model from outside of the catalogue. */
+  noteOtherSources(): Promise<void>;
+  pauseDownload(id: string): Promise<void>;
+  resumeDownload(id: string): Promise<void>;
+  /** Stops a download and deletes what came of it. */
+  cancelDownload(id: string): Promise<void>;
+  /** Resolves with the number of files that were wrong and are right now; null where it was cancelled. */
+  repairModel(id: string): Promise<number | null>;
+  /** The model can be put back until Hearth ends. */
+  removeModel(id: string): Promise<void>;
+  restoreModel(id: string): Promise<void>;
+  deleteRemovedModel(id: string): Promise<void>;
+  /** Asks for a folder. Resolves with false where none was chosen. */
+  importModel(isLinked: boolean): Promise<boolean>;
+  readNetwork(): Promise<NetworkState>;
+  setNetwork(choice: NetworkChoice): Promise<void>;
   openLink(url: string): Promise<void>;
   dismissNotice(id: string): Promise<void>;
   /** Resolves when every subscription that was made so far hears its events. */
@@ -126,6 +174,9 @@ export interface Ipc {
   onAboutChanged(listener: (about: About) => void): Unsubscribe;
   /** The list of conversations is another; it is read again by its command. */
   onConversationsChanged(listener: () => void): Unsubscribe;
+  onDownloadsChanged(listener: (change: DownloadsChanged) => void): Unsubscribe;
+  /** Something was dropped on the window; a folder is being imported then. */
+  onModelDropped(listener: (dropped: ModelDropped) => void): Unsubscribe;
 }
 
 type CommandResult<T> = { status: "ok"; data: T } | { status: "error"; error: IpcError };
@@ -218,6 +269,43 @@ export const tauriIpc: Ipc = {
   readKeptMemory: () => settle(commands.readKeptMemory()),
   setMemoryBudget: (bytes) => settle(commands.setMemoryBudget(bytes)),
   freeKeptMemory: () => settle(commands.freeKeptMemory()),
+  readLibrary: () => settle(commands.readLibrary()),
+  listDownloads: () => settle(commands.listDownloads()),
+  searchHub: (words) => settle(commands.searchHub(words)),
+  lookUpRepository: (repository) => settle(commands.lookUpRepository(repository)),
+  downloadRecommended: async (id) => {
+    await settle(commands.downloadRecommended(id));
+  },
+  downloadVariant: async (repository, commit, variant) => {
+    await settle(commands.downloadVariant(repository, commit, variant));
+  },
+  noteOtherSources: async () => {
+    await settle(commands.noteOtherSources());
+  },
+  pauseDownload: async (id) => {
+    await settle(commands.pauseDownload(id));
+  },
+  resumeDownload: async (id) => {
+    await settle(commands.resumeDownload(id));
+  },
+  cancelDownload: async (id) => {
+    await settle(commands.cancelDownload(id));
+  },
+  repairModel: (id) => settle(commands.repairModel(id)),
+  removeModel: async (id) => {
+    await settle(commands.removeModel(id));
+  },
+  restoreModel: async (id) => {
+    await settle(commands.restoreModel(id));
+  },
+  deleteRemovedModel: async (id) => {
+    await settle(commands.deleteRemovedModel(id));
+  },
+  importModel: (isLinked) => settle(commands.importModel(isLinked)),
+  readNetwork: () => settle(commands.readNetwork()),
+  setNetwork: async (choice) => {
+    await settle(commands.setNetwork(choice));
+  },
   openLink: async (url) => {
     await settle(commands.openLink(url));
   },
@@ -235,4 +323,6 @@ export const tauriIpc: Ipc = {
   onNoticesChanged: (listener) => subscribe(events.noticesChanged, listener),
   onAboutChanged: (listener) => subscribe(events.aboutChanged, listener),
   onConversationsChanged: (listener) => subscribe(events.conversationsChanged, () => listener()),
+  onDownloadsChanged: (listener) => subscribe(events.downloadsChanged, listener),
+  onModelDropped: (listener) => subscribe(events.modelDropped, listener),
 };

@@ -4,6 +4,7 @@ import { Chat } from "./chat.svelte";
 import { Conversations } from "./conversations.svelte";
 import { EventsHeard } from "./eventsHeard";
 import { type Frames, screenFrames } from "./liveReply.svelte";
+import { Library } from "./library.svelte";
 import { Models } from "./models.svelte";
 import { Notices } from "./notices.svelte";
 import { SidebarState } from "./sidebar.svelte";
@@ -16,6 +17,7 @@ export class Application {
   readonly notices: Notices;
   readonly chat: Chat;
   readonly conversations: Conversations;
+  readonly library: Library;
   readonly toasts = new Toasts();
   readonly sidebar = new SidebarState();
   about = $state.raw<About | null>(null);
@@ -31,7 +33,9 @@ export class Application {
     this.models = new Models(ipc);
     this.notices = new Notices(ipc);
     this.chat = new Chat(ipc, this.models, frames);
-    this.conversations = new Conversations(ipc, this.chat, this.toasts);
+    this.library = new Library(ipc, this.toasts);
+    const uncover = () => this.library.hide();
+    this.conversations = new Conversations(ipc, this.chat, this.toasts, uncover);
   }
 
   /** Follows the facts that the backend announces, until the returned function is called. */
@@ -40,6 +44,7 @@ export class Application {
       this.ipc.onModelsChanged((change) => {
         this.models.events.note();
         this.models.apply(change);
+        this.library.modelsChanged(change.models);
         void this.chat.modelsChanged();
       }),
       this.ipc.onNoticesChanged((notices) => {
@@ -54,6 +59,8 @@ export class Application {
         this.#conversationEvents.note();
         void this.conversations.changed();
       }),
+      this.ipc.onDownloadsChanged((change) => this.library.apply(change)),
+      this.ipc.onModelDropped((dropped) => this.library.dropped(dropped.isFolder)),
     ];
     return () => {
       for (const unsubscribe of subscriptions) unsubscribe();
@@ -84,6 +91,7 @@ export class Application {
       this.conversations.apply(snapshot.conversations);
       if (!conversations) void this.conversations.changed();
       this.isOpen = true;
+      await this.library.open();
     } catch (reason) {
       this.failure = toAppError(reason);
     }

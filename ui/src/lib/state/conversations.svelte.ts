@@ -22,14 +22,17 @@ export class Conversations {
   #ipc: Ipc;
   #chat: Chat;
   #toasts: Toasts;
+  #uncover: () => void;
   #isReading = false;
   #isStale = false;
   #opening = 0;
 
-  constructor(ipc: Ipc, chat: Chat, toasts: Toasts) {
+  /** `uncover` takes away what lies over the conversation, before one is shown. */
+  constructor(ipc: Ipc, chat: Chat, toasts: Toasts, uncover: () => void = () => undefined) {
     this.#ipc = ipc;
     this.#chat = chat;
     this.#toasts = toasts;
+    this.#uncover = uncover;
     this.search = new Search(ipc);
   }
 
@@ -62,6 +65,7 @@ export class Conversations {
 
   /** Shows a conversation, at one of its messages where one is named. */
   async open(id: string, message: string | null = null): Promise<void> {
+    this.#uncover();
     if (id === this.#chat.id && message === null) return;
     await this.#show("The conversation could not be opened.", async (isLatest) => {
       let conversation = await this.#ipc.openConversation(id, MESSAGES_AT_A_TIME);
@@ -72,6 +76,7 @@ export class Conversations {
   }
 
   async begin(isPrivate: boolean): Promise<void> {
+    this.#uncover();
     await this.#show("No conversation could be begun.", () => this.#ipc.newConversation(isPrivate));
   }
 

@@ -1,0 +1,472 @@
+//! The model library as it crosses to the interface.
+
+use backend::hub::{Purpose, SearchHit};
+use backend::{Backend, CatalogEntry, Fit, InstalledDetails, Memory, MemoryNeed, Offer, Origin, Variant};
+use serde::{Deserialize, Serialize};
+use specta::Type;
+use specta_typescript::Number;
+use tauri_specta::Event;
+
+use super::IpcError;
+
+/// The requests of the network ledger that a window reads.
+const LEDGER_ENTRIES: usize = 500;
+
+/// What there is in the library, beyond what [`super::Model`] says of those that can be chosen.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LibraryContents {
+    installed: Vec<InstalledModel>,
+    available: Vec<AvailableModel>,
+    /// The folder of the installed models.
+    folder: String,
+    #[specta(type = Number)]
+    installed_bytes: u64,
+    /// Of downloads that were begun and not ended.
+    #[specta(type = Number)]
+    unfinished_bytes: u64,
+    /// Null where the system does not tell.
+    #[specta(type = Option<Number>)]
+    free_bytes: Option<u64>,
+    /// Of this machine's memory; null where the system does not tell.
+    #[specta(type = Option<Number>)]
+    memory_bytes: Option<u64>,
+    /// Whether the user was told what it means to take a model from outside of the catalogue.
+    knows_other_sources: bool,
+}
+
+impl LibraryContents {
+    pub(crate) fn read(backend: &Backend) -> backend::Result<Self> {
+        let library = backend.library()?;
+        let memory = Memory::now();
+        let disk = library.disk_use();
+        Ok(Self {
+            installed: library
+                .installed()
+                .into_iter()
+                .map(|details| InstalledModel::new(details, &memory))
+                .collect(),
+            available: library
+                .catalog()
+                .entries()
+                .iter()
+                .map(|entry| AvailableModel::new(entry, &memory))
+                .collect(),
+            folder: backend.directories().models().display().to_string(),
+            installed_bytes: disk.installed,
+            unfinished_bytes: disk.unfinished,
+            free_bytes: Some(disk.free).filter(|&free| free > 0),
+            memory_bytes: Some(memory.total).filter(|&total| total > 0),
+            knows_other_sources: backend.models().knows_other_sources(),
+        })
+    }
+}
+
+/// What is known of an installed model; its id is that of a [`super::Model`].
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InstalledModel {
+    id: String,
+    licence: Option<String>,
+    origin: ModelOrigin,
+    memory: MemoryFit,
+    can_remove: bool,
+    can_repair: bool,
+}
+
+impl InstalledModel {
+    fn new(details: InstalledDetails, memory: &Memory) -> Self {
+        Self {
+            origin: match (&details.origin, details.model.source) {
+                (Some(Origin::Hub { repository, commit }), _) => {
+                    ModelOrigin::Hub { repository: repository.to_string(), commit: commit.to_string() }
+                }
+                (Some(Origin::Folder { path }), _) => {
+                    ModelOrigin::Folder { path: path.display().to_string(), is_linked: details.is_linked }
+                }
+                (None, backend::ModelSource::BuiltIn) => ModelOrigin::BuiltIn,
+                (None, backend::ModelSource::Installed) => ModelOrigin::ByHand,
+            },
+            memory: MemoryFit::new(details.memory, memory),
+            licence: details.licence,
+            can_remove: details.can_remove,
+            can_repair: details.can_repair,
+            id: details.model.id,
+        }
+    }
+}
+
+/// Where an installed model came from.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum ModelOrigin {
+    BuiltIn,
+    Hub {
+        repository: String,
+        commit: String,
+    },
+    /// A folder of this machine; a linked one stays there when the model is removed.
+    Folder {
+        path: String,
+        is_linked: bool,
+    },
+    /// The user put it into the folder of models.
+    ByHand,
+}
+
+/// How much memory a model takes while it answers: computed from sizes, never measured.
+#[derive(Debug, Clone, Copy, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MemoryFit {
+    #[specta(type = Number)]
+    bytes: u64,
+    fit: FitWord,
+}
+
+/// Whether a model goes into this machine's memory.
+#[derive(Debug, Clone, Copy, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FitWord {
+    Fits,
+    /// It runs, and little is left for anything else.
+    Tight,
+    TooLarge,
+}
+
+impl MemoryFit {
+    fn new(need: MemoryNeed, memory: &Memory) -> Self {
+        let fit = match need.fit(memory) {
+            Fit::Fits => FitWord::Fits,
+            Fit::Tight => FitWord::Tight,
+            Fit::TooLarge => FitWord::TooLarge,
+        };
+        Self { bytes: need.bytes, fit }
+    }
+}
+
+/// A model that Hearth recommends.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AvailableModel {
+    id: String,
+    /// The id that it has when it is installed or on its way.
+    installed_id: String,
+    title: String,
+    repository: String,
+    parameters: String,
+    #[specta(type = Number)]
+    context_length: u64,
+    /// Null where the hub tells it before the download.
+    #[specta(type = Option<Number>)]
+    size_bytes: Option<u64>,
+    licence: String,
+    /// Whether the licence has terms that should be read before.
+    has_terms: bool,
+    memory: Option<MemoryFit>,
+}
+
+impl AvailableModel {
+    fn new(entry: &CatalogEntry, memory: &Memory) -> Self {
+        Self {
+            id: entry.id.clone(),
+            installed_id: entry.installed_id(),
+            title: entry.title.clone(),
+            repository: entry.repository.to_string(),
+            parameters: entry.parameters.clone(),
+            context_length: entry.context,
+            size_bytes: entry.size(),
+            licence: entry.base_licence.clone(),
+            has_terms: entry.has_terms,
+            memory: entry.memory().map(|need| MemoryFit::new(need, memory)),
+        }
+    }
+}
+
+/// A repository with the models in it.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RepositoryOffer {
+    repository: String,
+    commit: String,
+    licence: Option<String>,
+    base_models: Vec<String>,
+    /// Whether its owner asks for a login and accepted conditions.
+    is_gated: bool,
+    /// Whether the catalogue recommends a model of it.
+    is_recommended: bool,
+    /// Those that suit this machine's processor best first, the unsupported ones last.
+    variants: Vec<OfferedVariant>,
+}
+
+impl RepositoryOffer {
+    pub(crate) fn new(offer: &Offer, backend: &Backend) -> backend::Result<Self> {
+        let repository = &offer.repository;
+        let library = backend.library()?;
+        let memory = Memory::now();
+        let variant = |variant: &Variant| OfferedVariant {
+            name: variant.name.clone(),
+            installed_id: variant.record(repository).folder_name(),
+            graph: variant.graph.clone(),
+            size_bytes: variant.size,
+            memory: MemoryFit::new(variant.memory, &memory),
+            unsupported: variant.unsupported.clone(),
+        };
+        Ok(Self {
+            repository: repository.id.to_string(),
+            commit: repository.commit.to_string(),
+            licence: repository.licence.clone(),
+            base_models: repository.base_models.clone(),
+            is_gated: repository.gated,
+            is_recommended: library.catalog().entries().iter().any(|entry| entry.repository == repository.id),
+            variants: offer.variants.iter().map(variant).collect(),
+        })
+    }
+}
+
+/// One model of a repository.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OfferedVariant {
+    name: String,
+    /// The id that it has when it is installed or on its way.
+    installed_id: String,
+    /// The path of its graph in the repository.
+    graph: String,
+    #[specta(type = Number)]
+    size_bytes: u64,
+    memory: MemoryFit,
+    /// Why it cannot run here; null where nothing is known against it.
+    unsupported: Option<String>,
+}
+
+/// A repository that a search found.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RepositoryHit {
+    id: String,
+    licence: Option<String>,
+    #[specta(type = Option<Number>)]
+    downloads: Option<u64>,
+    is_gated: bool,
+}
+
+impl From<SearchHit> for RepositoryHit {
+    fn from(hit: SearchHit) -> Self {
+        Self { id: hit.id.to_string(), licence: hit.licence, downloads: hit.downloads, is_gated: hit.gated }
+    }
+}
+
+/// What is on its way, and what was removed and can be put back.
+#[derive(Debug, Clone, Serialize, Deserialize, Type, Event)]
+pub(crate) struct DownloadsChanged {
+    downloads: Vec<Download>,
+    removed: Vec<RemovedModel>,
+}
+
+impl DownloadsChanged {
+    pub(crate) fn of(backend: &Backend) -> Self {
+        Self {
+            downloads: backend.downloads().list().into_iter().map(Download::from).collect(),
+            removed: backend.removed_models().into_iter().map(RemovedModel::from).collect(),
+        }
+    }
+}
+
+/// A model on its way.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Download {
+    /// The id that the model has when it is installed.
+    id: String,
+    title: String,
+    kind: DownloadKind,
+    /// Bytes that are there.
+    #[specta(type = Number)]
+    done_bytes: u64,
+    /// 0 where it is not known yet.
+    #[specta(type = Number)]
+    total_bytes: u64,
+    state: DownloadState,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DownloadKind {
+    Download,
+    Repair,
+    Import,
+}
+
+/// How far a model on its way is.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum DownloadState {
+    /// Others come first.
+    Queued,
+    /// The bytes that are there are compared.
+    Checking,
+    /// Bytes come, over the network or from another folder.
+    Downloading {
+        #[specta(type = Number)]
+        bytes_per_second: f64,
+        /// Null while nothing comes.
+        #[specta(type = Option<Number>)]
+        seconds_left: Option<f64>,
+    },
+    /// Nothing comes; the next try is in so many seconds.
+    Waiting {
+        #[specta(type = Number)]
+        seconds: f64,
+        reason: String,
+    },
+    /// All bytes are right; the graph is checked and the model put in its place.
+    Installing,
+    Paused,
+    Failed {
+        error: IpcError,
+    },
+}
+
+impl From<backend::Download> for Download {
+    fn from(download: backend::Download) -> Self {
+        use backend::DownloadPhase;
+        let state = match download.state {
+            backend::DownloadState::Queued => DownloadState::Queued,
+            backend::DownloadState::Paused => DownloadState::Paused,
+            backend::DownloadState::Failed(error) => DownloadState::Failed { error: error.into() },
+            backend::DownloadState::Running { phase, bytes_per_second, seconds_left } => match phase {
+                DownloadPhase::Checking => DownloadState::Checking,
+                DownloadPhase::Downloading => DownloadState::Downloading { bytes_per_second, seconds_left },
+                DownloadPhase::Waiting { seconds, reason } => DownloadState::Waiting { seconds, reason },
+                DownloadPhase::Installing => DownloadState::Installing,
+            },
+        };
+        Self {
+            id: download.id,
+            title: download.title,
+            kind: match download.kind {
+                backend::DownloadKind::Download => DownloadKind::Download,
+                backend::DownloadKind::Repair => DownloadKind::Repair,
+                backend::DownloadKind::Import => DownloadKind::Import,
+            },
+            done_bytes: download.done,
+            total_bytes: download.total,
+            state,
+        }
+    }
+}
+
+/// A model that was removed. It is deleted when Hearth ends.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RemovedModel {
+    id: String,
+    name: String,
+    #[specta(type = Number)]
+    size_bytes: u64,
+}
+
+impl From<backend::RemovedModel> for RemovedModel {
+    fn from(removed: backend::RemovedModel) -> Self {
+        Self { id: removed.id, name: removed.name, size_bytes: removed.size }
+    }
+}
+
+/// Something was dropped on the window: a folder, which is being imported, or something else, which is not.
+#[derive(Debug, Clone, Serialize, Deserialize, Type, Event)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelDropped {
+    pub(crate) is_folder: bool,
+}
+
+/// How requests leave, as the user wants it.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkChoice {
+    pub(crate) is_offline: bool,
+    /// The address of a mirror that is asked in the place of the hub.
+    pub(crate) mirror: Option<String>,
+    /// Null takes the system's.
+    pub(crate) proxy: Option<String>,
+}
+
+/// How requests leave, and the last ones that did.
+#[derive(Debug, Clone, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NetworkState {
+    choice: NetworkChoice,
+    /// The address that is asked; null where the one that is wanted may not be.
+    endpoint: Option<String>,
+    /// Whether the environment names the address, before the settings do.
+    is_endpoint_fixed: bool,
+    /// Whether the environment switches the network off.
+    is_offline_fixed: bool,
+    /// The newest requests first.
+    requests: Vec<NetworkRequest>,
+    /// Requests that are remembered and not among them.
+    older_requests: u32,
+}
+
+impl NetworkState {
+    pub(crate) fn read(backend: &Backend) -> Self {
+        use backend::hub::{NetworkLedger, NetworkOptions};
+        let settings = backend.models().network();
+        let options = NetworkOptions::of_this_process(&settings).ok();
+        let without_environment = NetworkOptions::new(&settings, |_| None).ok();
+        let address =
+            |options: &Option<NetworkOptions>| options.as_ref().map(|options| options.endpoint().to_owned());
+        let entries = NetworkLedger::new(&backend.directories().data).entries();
+        let older = entries.len().saturating_sub(LEDGER_ENTRIES);
+        Self {
+            is_endpoint_fixed: address(&options) != address(&without_environment),
+            is_offline_fixed: options.as_ref().is_some_and(NetworkOptions::is_offline) && !settings.offline,
+            endpoint: address(&options),
+            choice: NetworkChoice {
+                is_offline: settings.offline,
+                mirror: settings.mirror,
+                proxy: settings.proxy,
+            },
+            requests: entries.into_iter().skip(older).rev().map(NetworkRequest::from).collect(),
+            older_requests: super::count(older),
+        }
+    }
+}
+
+/// A request that left this machine.
+#[derive(Debug, Clone, Serialize, Type)]
+pub(crate) struct NetworkRequest {
+    id: String,
+    time: String,
+    host: String,
+    purpose: RequestPurpose,
+    /// Of the answer; null where Hearth ended before it did.
+    #[specta(type = Option<Number>)]
+    bytes: Option<u64>,
+}
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum RequestPurpose {
+    Search,
+    Repository,
+    FileList,
+    ModelFile,
+}
+
+impl From<backend::hub::LedgerEntry> for NetworkRequest {
+    fn from(entry: backend::hub::LedgerEntry) -> Self {
+        Self {
+            id: entry.id.to_string(),
+            time: entry.time.to_string(),
+            host: entry.host,
+            purpose: match entry.purpose {
+                Purpose::Search => RequestPurpose::Search,
+                Purpose::Repository => RequestPurpose::Repository,
+                Purpose::FileList => RequestPurpose::FileList,
+                Purpose::ModelFile => RequestPurpose::ModelFile,
+            },
+            bytes: entry.bytes,
+        }
+    }
+}
