@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::hub::{Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryId, Timing};
 use crate::import::{Import, ImportMode};
 use crate::store::{DiskRules, InstalledModel, Manifest, ModelRecord, ModelStore, Origin, Unfinished};
-use crate::system;
 use crate::variants::{Variant, variants};
 
 /// A repository with the models in it.
@@ -44,8 +43,8 @@ pub struct DiskUse {
     pub installed: u64,
     /// Of downloads that were begun and not ended.
     pub unfinished: u64,
-    /// 0 where the system does not tell.
-    pub free: u64,
+    /// `None` where the system does not tell.
+    pub free: Option<u64>,
 }
 
 /// The model library of one user. Cheap to clone.
@@ -126,7 +125,8 @@ impl Library {
         DiskUse {
             installed: self.store.models().iter().filter(|model| own(model)).map(|model| model.size).sum(),
             unfinished: self.store.unfinished().iter().map(|begun| begun.bytes).sum(),
-            free: system::free_disk(&self.models),
+            // The folder is made with the first model.
+            free: self.models.ancestors().find_map(|folder| fs4::available_space(folder).ok()),
         }
     }
 

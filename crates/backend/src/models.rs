@@ -181,7 +181,7 @@ impl Models {
     /// Lets requests leave so from now on.
     pub(crate) fn set_network(&self, network: NetworkSettings) -> Result<()> {
         NetworkOptions::of_this_process(&network)?;
-        self.change_settings(|settings| settings.network = network)
+        self.change_settings(|settings| settings.network = network.clone())
     }
 
     /// Whether the user knows what it means to take a model from outside of the catalogue.
@@ -197,15 +197,13 @@ impl Models {
         self.change_settings(|settings| settings.knows_other_sources = true)
     }
 
-    /// Changes the settings, on the disk first.
-    fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+    /// Changes the settings, on the disk first, where nothing else of them is touched.
+    fn change_settings(&self, change: impl Fn(&mut Settings)) -> Result<()> {
         let mut state = self.state();
-        let mut settings = state.settings.clone();
-        change(&mut settings);
         if state.remembers {
-            settings.save(&self.0.directories.settings())?;
+            Settings::update(&self.0.directories.settings(), &change)?;
         }
-        state.settings = settings;
+        change(&mut state.settings);
         Ok(())
     }
 
@@ -599,6 +597,7 @@ impl Models {
         let saved = Settings::update(&self.0.directories.settings(), |kept| {
             // What is chosen here, and nothing else: the rest may have been changed by hand meanwhile.
             kept.model.clone_from(&settings.model);
+            kept.kv_disk_bytes = settings.kv_disk_bytes;
         });
         match saved {
             Ok(()) => self.0.notices.clear("settings"),

@@ -7,7 +7,7 @@ use graph::{Graph, Limits, Weights};
 
 /// An error, or a graph that is written as the same bytes, and that means the same after everything in it was
 /// encoded anew.
-pub fn read(bytes: &[u8]) {
+pub(crate) fn read(bytes: &[u8]) {
     let from = |bytes: &[u8]| Graph::from_bytes(Path::new("model.onnx"), bytes.to_vec(), &Limits::default());
     let Ok(mut graph) = from(bytes) else { return };
     assert_eq!(graph.to_bytes(Weights::Embed).expect("it is written"), bytes);
@@ -24,7 +24,7 @@ pub fn read(bytes: &[u8]) {
 }
 
 /// Findings or none, within bounded memory and time, and fit to be shown.
-pub fn preflight(bytes: &[u8]) {
+pub(crate) fn preflight(bytes: &[u8]) {
     let limits = Limits::default();
     let Ok(graph) = Graph::from_bytes(Path::new("model.onnx"), bytes.to_vec(), &limits) else { return };
     let report = preflight::inspect(&graph, &Files::none(), &limits);

@@ -55,7 +55,7 @@ impl LibraryContents {
             folder: backend.directories().models().display().to_string(),
             installed_bytes: disk.installed,
             unfinished_bytes: disk.unfinished,
-            free_bytes: Some(disk.free).filter(|&free| free > 0),
+            free_bytes: disk.free,
             memory_bytes: Some(memory.total).filter(|&total| total > 0),
             knows_other_sources: backend.models().knows_other_sources(),
         })

@@ -215,7 +215,7 @@ impl Downloader {
     /// [`Error::Library`] while it is being repaired.
     pub fn discard_repair(&self, folder: &Path) -> Result<()> {
         match Manifest::read(folder)? {
-            Some(manifest) => Staging::take(&self.models, &repair_name(folder))?.discard(),
+            Some(_) => Staging::take(&self.models, &repair_name(folder))?.discard(),
             // Nothing can have been begun.
             None => Ok(()),
         }
