@@ -157,11 +157,16 @@ impl Recall {
         loaded: &LoadedModel,
     ) {
         self.clear();
-        engine.set_kv_budget(usize::try_from(lock(&self.storage).memory_bytes).unwrap_or(usize::MAX));
+        self.bound(engine);
         match Fingerprint::of(&folder.path, loaded, engine.decoder().kv_layout()) {
             Ok(model) => self.model = Some(model),
             Err(error) => tracing::warn!(%error, "the model has no fingerprint; its KV rows are not saved"),
         }
+    }
+
+    /// Has the warm sessions keep to the budget as it is now.
+    fn bound<D: Decoder>(&self, engine: &mut Engine<D>) {
+        engine.set_kv_budget(usize::try_from(lock(&self.storage).memory_bytes).unwrap_or(usize::MAX));
     }
 
     /// Brings back from disk what is there of a prompt and not in memory.
@@ -172,6 +177,7 @@ impl Recall {
         owner: Option<&Owner>,
     ) -> Recalled {
         let began = Instant::now();
+        self.bound(engine);
         // What belongs to nobody, or is private, leaves the disk alone.
         let (Some(owner), Some(model)) = (saved(owner), self.model) else { return Recalled::default() };
         if prompt.len() > engine.window() {

@@ -459,19 +459,15 @@ fn a_disk_that_is_too_small_is_told_before_and_one_that_fills_keeps_the_part() {
     assert!(missing > 40 << 20 && missing < 42 << 20, "the margin is 1 GiB: {missing}");
     assert_eq!(place.server.served(), 0, "not a byte came");
 
-    free.store(2 << 30, Ordering::Relaxed);
-    let error = online(async {
-        let record = place.record().await;
-        let fill = |progress: backend::DownloadProgress| {
-            if progress.done > 1 << 20 {
-                free.store(100 << 20, Ordering::Relaxed);
-            }
-        };
-        place.downloader().fetch(&record, &CancellationToken::new(), fill).await.expect_err("it fills")
-    });
+    // It is looked at before, with the first bytes, and then every so many: it fills in the middle.
+    let looked = AtomicU64::new(0);
+    let filling =
+        move |_: &Path| Ok(if looked.fetch_add(1, Ordering::Relaxed) < 3 { 2 << 30 } else { 100 << 20 });
+    place.disk = DiskRules { available: Arc::new(filling), ..DiskRules::default() };
+    let error = online(place.fetch()).expect_err("it fills");
     assert!(matches!(error, Error::DiskFull { .. }), "{error}");
     let served = place.server.served();
-    free.store(2 << 30, Ordering::Relaxed);
+    place.disk = downloads::roomy();
     online(place.fetch()).expect("installed");
     let again = place.server.served() - served;
     assert!(again < 30 << 20, "the part was kept: {again} bytes came again");

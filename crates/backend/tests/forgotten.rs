@@ -92,6 +92,7 @@ fn a_deletion_that_was_cut_off_is_ended_at_the_next_start() {
         let world = world();
         let [first, _] = saved(&world).await;
         // As far as it came before the power was cut.
+        let world = world.restarted(&[ANSWER]);
         world.backend.history().delete(first.parse().expect("an id")).expect("deleted");
         assert_eq!(blocks(&world.directories).len(), 2);
         let world = world.restarted(&[ANSWER]);

@@ -11,6 +11,7 @@ use backend::{LoadedModel, Memory, Sampling, cpu_time};
 use crate::arguments::{BenchArguments, Options};
 use crate::error::{Error, Result};
 use crate::print::Printer;
+use crate::resume::keep;
 use crate::run::Run;
 use measure::{Lengths, Measurement};
 pub(crate) use random_ids::random_ids;
@@ -42,6 +43,8 @@ pub(crate) fn bench(
     let lengths = Lengths { prompt: command.prompt.get(), new };
     let ready = run.wait(run.backend().models().ready())?;
     run.tell_notices(printer);
+    // Else the memory would be that of as many conversations as there is room for.
+    keep(run, None)?;
     let about = &ready.about;
     let depths = depths(command.depth.as_deref(), lengths, about)?;
     let seed = options.seed.unwrap_or(0);

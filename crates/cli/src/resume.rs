@@ -115,7 +115,7 @@ fn measure(
 }
 
 /// Says where KV rows are kept. With no memory beyond one session, a run never profits from another.
-fn keep(run: &Run, folder: Option<&Path>) -> Result<()> {
+pub(crate) fn keep(run: &Run, folder: Option<&Path>) -> Result<()> {
     let keeping =
         KvKeeping { memory_bytes: 0, folder: folder.map(Path::to_path_buf), disk_bytes: Some(u64::MAX) };
     match run.wait(run.inference().keep_kv(keeping))? {

@@ -23,8 +23,8 @@ pub struct Graph {
     pub(crate) source: Arc<Source>,
     /// Everything but the graph.
     pub(crate) model: Frame<ModelProto>,
-    /// Where the graph begins.
-    pub(crate) graph_at: u64,
+    /// Where the graph's field begins, its content, and where both end.
+    pub(crate) graph_at: [u64; 3],
     /// Everything of the graph but the lists below.
     pub(crate) frame: Frame<GraphProto>,
     pub nodes: Vec<Part<NodeProto>>,
@@ -106,7 +106,7 @@ impl Graph {
         while let Some(tag) = walk.next(&mut cursor)? {
             if tag.number == 7 {
                 let inner = walk.child(&mut cursor, tag)?;
-                graph = Some((tag.start, Lists::read(&mut walk, inner)?));
+                graph = Some(([tag.start, inner.position, cursor.position], Lists::read(&mut walk, inner)?));
             } else {
                 walk.field(&mut cursor, tag, &mut description)?;
                 fields.push((tag.start, cursor.position));

@@ -93,7 +93,17 @@ impl Graph {
         let graph = items.in_order();
         let mut items = Items::default();
         items.frame(&self.model, Kind::Model);
-        items.0.push((self.graph_at, graph.into_field(7)));
+        let [start, content, end] = self.graph_at;
+        // A length may be spelt in more bytes than it needs; where it stays the same, so does its spelling.
+        let field = if graph.len == end - content {
+            let mut field = Pieces::default();
+            field.copy(start, content);
+            field.append(graph);
+            field
+        } else {
+            graph.into_field(7)
+        };
+        items.0.push((start, field));
         let pieces = items.in_order();
         let limit = Limits::default().file_bytes;
         if pieces.len > limit {

@@ -27,6 +27,22 @@ fn field(number: u64, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn the_length_of_the_graph_is_spelt_as_it_was_unless_it_is_another() {
+    let whole = model(graph_of(vec![node("Neg", &["x"], &["y"])], vec![])).encode_to_vec();
+    let inner = graph_of(vec![node("Neg", &["x"], &["y"])], vec![]).encode_to_vec();
+    let canonical = field(7, &inner);
+    let place = whole.windows(canonical.len()).position(|bytes| bytes == canonical).expect("the graph");
+    // Seven bits and the sign that more follow, then nothing more.
+    let overlong = [&[canonical[0], canonical[1] | 0x80, 0], &canonical[2..]].concat();
+    assert!(inner.len() < 0x80);
+    let bytes = [&whole[..place], &overlong, &whole[place + canonical.len()..]].concat();
+    assert_eq!(written(&read(&bytes)), bytes);
+    let mut edited = read(&bytes);
+    edited.nodes[0].edit().name = text("a name");
+    assert_eq!(read(&written(&edited)).nodes[0].name(), "a name");
+}
+
 /// A field that ONNX does not have, in one of the forms that fields may have.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
     let key = |number: u64, wire: u64| {

@@ -110,7 +110,7 @@ describe("the list of conversations", () => {
     ["rename", () => screen.getByTestId("rename-title")],
     ["export-markdown", () => screen.getByText(/was exported to .*\.md/u)],
     ["export-json", () => screen.getByText(/was exported to .*\.json/u)],
-    ["delete", () => screen.getByText("The conversation was deleted.")],
+    ["delete", () => screen.getByText(/^The conversation was deleted/u)],
   ])("its menu does %s", async (item, outcome) => {
     await open();
     await openMenu("earlier-4");

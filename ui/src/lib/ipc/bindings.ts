@@ -46,7 +46,7 @@ export const commands = {
 	regenerateReply: (conversation: string, reply: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("regenerate_reply", { conversation, reply, onEvent })),
 	/**  Goes on with the last reply where it was stopped. */
 	continueReply: (conversation: string, onEvent: Channel<ChatEvent>) => typedError<Reply, IpcError>(__TAURI_INVOKE("continue_reply", { conversation, onEvent })),
-	/**  Stops the reply under way. What it said is kept. */
+	/**  Stops the reply under way in a conversation. What it said is kept. */
 	stopReply: (conversation: string) => typedError<null, IpcError>(__TAURI_INVOKE("stop_reply", { conversation })),
 	/**
 	 *  Lets the current branch go through a message, a version of one that is shown or one that was searched
@@ -304,14 +304,15 @@ export type ExportFormat = "markdown" | "json";
 /**  Why a reply ended. */
 export type FinishReason = "endOfTurn" | "maxTokens" | "stopString" | "contextFull" | "cancelled";
 
-/**  What was destroyed of what models have read. */
-export type FreedMemory = {
-	bytes: number,
-};
 /**  Whether a model goes into this machine's memory. */
 export type FitWord = "fits" | 
 /**  It runs, and little is left for anything else. */
 "tight" | "tooLarge";
+
+/**  What was destroyed of what models have read. */
+export type FreedMemory = {
+	bytes: number,
+};
 
 /**  What came of an import. */
 export type ImportReport = {
@@ -512,14 +513,6 @@ export type ReplyStatus = { type: "generating" } | { type: "finished"; reason: F
 /**  Hearth ended before the reply did. What was saved of it until then is kept, and it can go on. */
 { type: "interrupted" } | { type: "failed"; error: IpcError };
 
-/**  What came of clearing the model's memory of a conversation. */
-export type Reset = {
-	/**  Its line in the list. */
-	line: Entry,
-	/**  What was destroyed of what the model had read, in memory and on the disk. */
-	freedBytes: number,
-};
-
 /**  A repository that a search found. */
 export type RepositoryHit = {
 	id: string,
@@ -544,6 +537,14 @@ export type RepositoryOffer = {
 
 /**  What a request was for. */
 export type RequestPurpose = "search" | "repository" | "fileList" | "modelFile";
+
+/**  What came of clearing the model's memory of a conversation. */
+export type Reset = {
+	/**  Its line in the list. */
+	line: Entry,
+	/**  What was destroyed of what the model had read, in memory and on the disk. */
+	freedBytes: number,
+};
 
 /**  Why a prompt was not reused further. */
 export type ReuseLimit = { type: "nothingKept" } | 
