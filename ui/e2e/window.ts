@@ -378,6 +378,8 @@ export class HearthWindow {
 
   /** Leaves a picture of the window where pictures are asked for. */
   async picture(name: string): Promise<void> {
+    const scrolled = await this.inPage(() => document.scrollingElement?.scrollTop);
+    if (scrolled !== 0) throw new Error(`the whole window is scrolled by ${scrolled} in "${name}"`);
     const folder = process.env["HEARTH_SCREENSHOTS"];
     if (!folder) return;
     await mkdir(folder, { recursive: true });
