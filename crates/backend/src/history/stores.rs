@@ -210,6 +210,9 @@ impl Stores {
                 all.push(about);
             }
         }
+        if all.is_empty() && self.disk.is_readable() {
+            return self.disk.look(|disk| Ok(conversations::list(disk, skip, most)?));
+        }
         if self.disk.is_readable() {
             let reach = skip.saturating_add(most).saturating_add(all.len());
             let on_disk = self.disk.look(|disk| Ok(conversations::list(disk, 0, reach)?))?;
