@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from ember.batches import batches, pack
+from ember.batches import HEAD, batches, pack
 from ember.dialogue import dialogue
 from ember.network import Network
 from ember.tokenizer import PAD, encode, train_tokenizer
@@ -91,6 +91,7 @@ def arguments():
     p.add_argument("--kv-heads", type=int, default=4)
     p.add_argument("--threads", type=int, default=2, help="on a CPU: the number of physical cores")
     p.add_argument("--resume", help="start from this saved folder (give another --seed, so that the data is new)")
+    p.add_argument("--reply", type=int, default=HEAD, help="tokens learned of a fixed reply alone; 200 for new answers")
     p.add_argument("--no-compile", action="store_true")
     return p.parse_args()
 
@@ -134,7 +135,7 @@ def run(args, model, tokenizer, device, save):
     optimizer = Optimizer(model, args.rate)
     started, step, seen, losses = time.time(), 0, 0, []
     progress = lambda: min(1.0, max(step / args.steps, (time.time() - started) / 60 / args.minutes))
-    stream = batches(tokenizer, args.seed, args.tokens, progress, 900 if args.resume else 350)
+    stream = batches(tokenizer, args.seed, args.tokens, progress, 900 if args.resume else 350, head=args.reply)
     while (done := progress()) < 1.0:
         parts = [next(stream) for _ in range(args.accumulate)]
         total = sum(int((owner[:, 1:] >= 0).sum()) for _, owner in parts)

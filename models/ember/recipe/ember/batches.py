@@ -10,7 +10,7 @@ from ember.tokenizer import PAD, encode
 HEAD = 6  # tokens of a fixed reply that are learned when it stands alone
 
 
-def batches(tokenizer, seed, size, progress, first=350, pool=1024):
+def batches(tokenizer, seed, size, progress, first=350, pool=1024, head=HEAD):
     """Pairs of ids and owners, each about `size` tokens. Short dialogues come first in training: copying is learned
     sooner where less stands between a value and its use. `progress()` goes from 0 to 1."""
     rng = random.Random(f"train:{seed}")
@@ -23,7 +23,7 @@ def batches(tokenizer, seed, size, progress, first=350, pool=1024):
                 cap = 5000
             elif roll < 0.04:
                 cap = 2 * limit
-            group.append(encode(tokenizer, dialogue(rng, "train", cap), HEAD))
+            group.append(encode(tokenizer, dialogue(rng, "train", cap), head))
         group.sort(key=lambda item: len(item[0]))
         made, row = [], []
         for item in group:
