@@ -127,7 +127,8 @@ fn rebuild(files: &Files, path: &Path, records: &[Found]) -> Result<(usize, usiz
     let (mut conversations, mut messages) = (0, 0);
     for (record, deleted) in records {
         let written = database::change(&mut connection, |change| {
-            record::write(change, record, Existing::Replace)?;
+            let record = completed(record.clone(), record::read(change, record.id)?);
+            record::write(change, &record, Existing::Replace)?;
             conversations::set_deleted(change, record.id, *deleted)
         });
         match written {
@@ -148,6 +149,23 @@ fn rebuild(files: &Files, path: &Path, records: &[Found]) -> Result<(usize, usiz
     Ok((conversations, messages))
 }
 
+/// What could be read, with what the good copy has besides. Who answers whom never changes, so the copy knows it
+/// also where the message above could not be read.
+fn completed(mut record: ConversationRecord, copy: Option<ConversationRecord>) -> ConversationRecord {
+    let Some(copy) = copy else { return record };
+    let of_copy: HashSet<Uuid> = copy.messages.iter().map(|message| message.id).collect();
+    let (both, newer): (Vec<_>, Vec<_>) =
+        record.messages.into_iter().partition(|message| of_copy.contains(&message.id));
+    let mut both: HashMap<Uuid, MessageRecord> =
+        both.into_iter().map(|message| (message.id, message)).collect();
+    let messages = copy.messages.into_iter().map(|old| match both.remove(&old.id) {
+        Some(read) => MessageRecord { parent: old.parent, ..read },
+        None => old,
+    });
+    record.messages = messages.chain(newer).collect();
+    record
+}
+
 type Found = (ConversationRecord, Option<Timestamp>);
 
 /// Every conversation that can be read: with the log of late changes, or without where it makes it worse.
@@ -155,6 +173,7 @@ type Found = (ConversationRecord, Option<Timestamp>);
 fn read_what_is_left(files: &Files, scratch: &Path) -> std::io::Result<Vec<Found>> {
     let database = scratch.join("conversations.sqlite");
     let mut best = Vec::new();
+    let is_alone = backups::newest_good(files).is_none();
     for endings in [["", "-wal"].as_slice(), &[""]] {
         for ending in ["", "-wal", "-shm"] {
             std::fs::remove_file(files::with_ending(&database, ending)).ok();
@@ -167,7 +186,7 @@ fn read_what_is_left(files: &Files, scratch: &Path) -> std::io::Result<Vec<Found
                 _ => {}
             }
         }
-        let found = read_file(&database).unwrap_or_default();
+        let found = read_file(&database, is_alone).unwrap_or_default();
         let size = |found: &[Found]| found.iter().map(|(record, _)| 1 + record.messages.len()).sum::<usize>();
         if size(&found) > size(&best) {
             best = found;
@@ -176,12 +195,15 @@ fn read_what_is_left(files: &Files, scratch: &Path) -> std::io::Result<Vec<Found
     Ok(best)
 }
 
-fn read_file(path: &Path) -> Attempt<Vec<Found>> {
+/// `is_alone`: there is no copy. Only then is one that is shorter than it says, or has tables that make no sense,
+/// read as far as it goes: beside a copy, conversations that are torn in two would take the place of whole ones.
+fn read_file(path: &Path, is_alone: bool) -> Attempt<Vec<Found>> {
     let connection = Connection::open(path)?;
     // What the file says of itself is not to be trusted.
     connection.pragma_update(None, "trusted_schema", "OFF")?;
-    // One that is shorter than it says, or has tables that make no sense, is read as far as it goes.
-    connection.pragma_update(None, "writable_schema", "ON")?;
+    if is_alone {
+        connection.pragma_update(None, "writable_schema", "ON")?;
+    }
     connection.pragma_update(None, "mmap_size", 0)?;
     let mut found: BTreeMap<Number, Found> = BTreeMap::new();
     let columns =
