@@ -119,7 +119,7 @@ describe("the conversation", () => {
     await tick();
     expect(screen.getByTestId("reply").dataset["status"]).toBe("reading");
     expect(screen.getByText(/Reading 3,412 of 5,120 tokens/u)).toBeTruthy();
-    ipc.emit({ type: "text", text: "Hello, **Ad" });
+    ipc.emit({ type: "text", text: "Hello, **Ad", tokens: 1 });
     frames.next();
     await tick();
     expect(screen.getByTestId("reply").dataset["status"]).toBe("writing");

@@ -27,10 +27,10 @@ pub enum ChatEvent {
     Started { question: Option<Question>, reply: Reply },
     /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
     Prefill { done: usize, total: usize, reused: usize },
-    /// More text between thinking marks.
-    Thinking(String),
-    /// More of the reply.
-    Text(String),
+    /// More text between thinking marks; `tokens` were generated since the prompt was read.
+    Thinking { text: String, tokens: usize },
+    /// More of the reply, with the same count.
+    Text { text: String, tokens: usize },
 }
 
 /// What came of clearing the model's memory of a conversation.

@@ -43,8 +43,8 @@ impl Turn {
         let mut known = lock(&self.reply);
         match (event, known.as_mut()) {
             (ChatEvent::Started { reply, .. }, _) => *known = Some(reply.clone()),
-            (ChatEvent::Text(text), Some(reply)) => reply.text.push_str(text),
-            (ChatEvent::Thinking(text), Some(reply)) => reply.thinking.push_str(text),
+            (ChatEvent::Text { text, .. }, Some(reply)) => reply.text.push_str(text),
+            (ChatEvent::Thinking { text, .. }, Some(reply)) => reply.thinking.push_str(text),
             _ => {}
         }
     }

@@ -78,13 +78,14 @@ impl<F: FnMut(ChatEvent) + Send> Writing<F> {
     }
 
     pub(crate) fn tell(&mut self) {
+        let tokens = self.said.tokens.len();
         let thinking = std::mem::take(&mut self.untold_thinking);
         if !thinking.is_empty() {
-            (self.on_event)(ChatEvent::Thinking(thinking));
+            (self.on_event)(ChatEvent::Thinking { text: thinking, tokens });
         }
         let text = std::mem::take(&mut self.untold_text);
         if !text.is_empty() {
-            (self.on_event)(ChatEvent::Text(text));
+            (self.on_event)(ChatEvent::Text { text, tokens });
         }
         self.told = Some(Instant::now());
     }

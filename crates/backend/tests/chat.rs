@@ -39,7 +39,7 @@ fn who_reads_the_conversation_meanwhile_sees_what_the_reply_has_said() {
         let world = World::new(transport, &[FIRST]);
         let (mut told, mut looks) = (String::new(), 0);
         let on_event = |event| {
-            if let ChatEvent::Text(text) = event {
+            if let ChatEvent::Text { text, .. } = event {
                 told.push_str(&text);
             }
             match world.entries().last() {

@@ -73,11 +73,11 @@ impl Teller {
                     say(&format!("acknowledged {}", question.text));
                 }
             }
-            ChatEvent::Text(text) => {
+            ChatEvent::Text { text, .. } => {
                 self.told += text.len();
                 say(&format!("told {} {}", self.reply, self.told));
             }
-            ChatEvent::Thinking(_) | ChatEvent::Prefill { .. } => {}
+            ChatEvent::Thinking { .. } | ChatEvent::Prefill { .. } => {}
         }
     }
 }

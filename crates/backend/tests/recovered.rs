@@ -174,7 +174,7 @@ fn a_greedy_reply_that_was_cut_off_ends_in_the_ids_of_one_that_was_not() {
         let (id, conversations) = (backend.chat().current(), directories.conversations());
         let mut is_copied = false;
         let copy_once = |event| {
-            if is_copied || !matches!(event, ChatEvent::Text(_)) {
+            if is_copied || !matches!(event, ChatEvent::Text { .. }) {
                 return;
             }
             let pieces: i64 = database(&conversations)

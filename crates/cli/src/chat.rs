@@ -181,7 +181,7 @@ fn show(event: ChatEvent, printer: &mut Printer) {
     match event {
         ChatEvent::Started { .. } => {}
         ChatEvent::Prefill { done, total, reused } => printer.prefill(done, total, reused),
-        ChatEvent::Thinking(text) => printer.thinking(&text),
-        ChatEvent::Text(text) => printer.text(&text),
+        ChatEvent::Thinking { text, .. } => printer.thinking(&text),
+        ChatEvent::Text { text, .. } => printer.text(&text),
     }
 }

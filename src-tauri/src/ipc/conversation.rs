@@ -286,10 +286,10 @@ pub(crate) enum ChatEvent {
     Started { question: Option<Question>, reply: Reply },
     /// `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before.
     Prefill { done: u32, total: u32, reused: u32 },
-    /// More between thinking marks.
-    Thinking { text: String },
-    /// More of the reply.
-    Text { text: String },
+    /// More between thinking marks; `tokens` were generated since the prompt was read.
+    Thinking { text: String, tokens: u32 },
+    /// More of the reply, with the same count.
+    Text { text: String, tokens: u32 },
 }
 
 impl From<backend::ChatEvent> for ChatEvent {
@@ -301,8 +301,10 @@ impl From<backend::ChatEvent> for ChatEvent {
             backend::ChatEvent::Prefill { done, total, reused } => {
                 Self::Prefill { done: count(done), total: count(total), reused: count(reused) }
             }
-            backend::ChatEvent::Thinking(text) => Self::Thinking { text },
-            backend::ChatEvent::Text(text) => Self::Text { text },
+            backend::ChatEvent::Thinking { text, tokens } => {
+                Self::Thinking { text, tokens: count(tokens) }
+            }
+            backend::ChatEvent::Text { text, tokens } => Self::Text { text, tokens: count(tokens) },
         }
     }
 }

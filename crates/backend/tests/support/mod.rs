@@ -348,7 +348,7 @@ pub(crate) fn loaded_model(engine: &Engine<ScriptedDecoder>, options: &LoadOptio
 pub(crate) fn told_text(told: &[ChatEvent]) -> String {
     told.iter()
         .filter_map(|event| match event {
-            ChatEvent::Text(text) => Some(text.as_str()),
+            ChatEvent::Text { text, .. } => Some(text.as_str()),
             _ => None,
         })
         .collect()

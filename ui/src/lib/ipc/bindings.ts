@@ -171,10 +171,10 @@ export type ChatEvent =
 { type: "started"; question: Question | null; reply: Reply } | 
 /**  `done` of `total` prompt tokens are in the KV cache, `reused` of which were there before. */
 { type: "prefill"; done: number; total: number; reused: number } | 
-/**  More between thinking marks. */
-{ type: "thinking"; text: string } | 
-/**  More of the reply. */
-{ type: "text"; text: string };
+/**  More between thinking marks; `tokens` were generated since the prompt was read. */
+{ type: "thinking"; text: string; tokens: number } | 
+/**  More of the reply, with the same count. */
+{ type: "text"; text: string; tokens: number };
 
 /**  What people see of a conversation: its current branch. */
 export type Conversation = {

@@ -446,6 +446,7 @@ export class FakeIpc implements Ipc {
     onEvent: OnEvent,
     stopped: Promise<"stopped">,
   ): Promise<Reply["status"]> {
+    let tokens = 0;
     for (const step of script(this.scenario)) {
       if (step.type === "hold") {
         await stopped;
@@ -463,7 +464,8 @@ export class FakeIpc implements Ipc {
       }
       if (step.type === "text") reply.text += step.text;
       if (step.type === "thinking") reply.thinking = (reply.thinking ?? "") + step.text;
-      onEvent(step);
+      if (step.type === "prefill") onEvent(step);
+      else onEvent({ ...step, tokens: (tokens += 1) });
     }
     return { type: "finished", reason: "endOfTurn" };
   }

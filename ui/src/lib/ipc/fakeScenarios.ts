@@ -395,9 +395,9 @@ const THOUGHT =
 export function script(name: ScenarioName): ScriptStep[] {
   const reading: ScriptStep[] = [
     { type: "pause", milliseconds: 150 },
-    { type: "prefill", done: 0, total: 31, reused: 1204 },
+    { type: "prefill", done: 1204, total: 1235, reused: 1204 },
     { type: "pause", milliseconds: 100 },
-    { type: "prefill", done: 31, total: 31, reused: 1204 },
+    { type: "prefill", done: 1235, total: 1235, reused: 1204 },
   ];
   switch (name) {
     case "streaming":

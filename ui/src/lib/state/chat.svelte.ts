@@ -50,8 +50,6 @@ export class Chat {
   isWaitingForModel = $state(false);
   /** The message that the list is to show, until it has done so. */
   target = $state<string | null>(null);
-  /** What the conversation takes of the model's window; null where no model can say. */
-  context = $state.raw<Estimate | null>(null);
   /** Seconds of thinking of the replies of this run, by id. */
   readonly thinkingSeconds = new SvelteMap<string, number>();
   /** Bytes of memory that the resets of this run destroyed, by the id of their lines. */
@@ -63,6 +61,8 @@ export class Chat {
   #frames: Frames;
   #isReadingEarlier = false;
   #contextAsked = 0;
+  /** What the conversation took of the window when no reply was being written. */
+  #context = $state.raw<Estimate | null>(null);
 
   constructor(ipc: Ipc, models: Models, frames: Frames = screenFrames) {
     this.#ipc = ipc;
@@ -73,6 +73,19 @@ export class Chat {
 
   /** The preview of the running reply, where it is one of this conversation and streams into this window. */
   live = $derived.by(() => (this.running?.conversation === this.id ? this.running.live : null));
+
+  /** What the conversation takes of the model's window, a running reply included; null where no model can say. */
+  context = $derived.by(() => {
+    const before = this.#context;
+    const prefill = this.live?.prefill;
+    if (!before || !this.live || !prefill) return before;
+    const { tokens } = this.live;
+    return {
+      ...before,
+      promptTokens: prefill.total + tokens,
+      reservedTokens: Math.max(0, before.reservedTokens - tokens),
+    };
+  });
 
   /** The last entry, where it is a reply: the only one that can be made again or continued. */
   lastReply = $derived.by(() => {
@@ -124,7 +137,7 @@ export class Chat {
       this.failure = null;
       this.isWaitingForModel = false;
       this.target = null;
-      this.context = null;
+      this.#context = null;
     }
     this.#take(conversation);
     // After a reload the stream of a running reply is gone; its text comes by asking again.
@@ -272,15 +285,15 @@ export class Chat {
     const asked = (this.#contextAsked += 1);
     if (this.isBusy) return;
     if (!this.#models.isReady) {
-      this.context = null;
+      this.#context = null;
       return;
     }
     try {
       const context = await this.#ipc.estimateDraft(this.id, "");
-      if (asked === this.#contextAsked) this.context = context;
+      if (asked === this.#contextAsked) this.#context = context;
     } catch {
       // Without a count there is no meter; sending says what is wrong, if anything is.
-      if (asked === this.#contextAsked) this.context = null;
+      if (asked === this.#contextAsked) this.#context = null;
     }
   }
 

@@ -30,7 +30,7 @@ describe("a reply that streams", () => {
     const { chat } = application;
     const sending = chat.say("hello");
     ipc.emit(started());
-    for (const text of ["Hel", "lo, ", "A"]) ipc.emit({ type: "text", text });
+    for (const text of ["Hel", "lo, ", "A"]) ipc.emit({ type: "text", text, tokens: 1 });
     expect(chat.live?.text).toBe("");
     expect(frames.asked).toBe(1);
     frames.next();
@@ -44,7 +44,7 @@ describe("a reply that streams", () => {
     void chat.say("hello");
     ipc.emit(started());
     const show = async (text: string) => {
-      ipc.emit({ type: "text", text });
+      ipc.emit({ type: "text", text, tokens: 1 });
       frames.next();
       await tick();
     };
@@ -62,7 +62,7 @@ describe("a reply that streams", () => {
     const { chat } = application;
     const sending = chat.say("hello");
     ipc.emit(started());
-    ipc.emit({ type: "text", text: "Hellooo" });
+    ipc.emit({ type: "text", text: "Hellooo", tokens: 1 });
     frames.next();
     ipc.resolve(done);
     await sending;
@@ -78,7 +78,7 @@ describe("a reply that streams", () => {
     ipc.emit(started());
     ipc.resolve(done);
     await sending;
-    ipc.emit({ type: "text", text: "late" });
+    ipc.emit({ type: "text", text: "late", tokens: 1 });
     ipc.emit(started());
     frames.next();
     expect(chat.live).toBeNull();
@@ -115,9 +115,9 @@ describe("a reply that streams", () => {
     expect(chat.live?.phase).toBe("reading");
     expect(chat.live?.prefill).toEqual({ done: 3, total: 9, reused: 2 });
     frames.time = 1000;
-    ipc.emit({ type: "thinking", text: "hm" });
+    ipc.emit({ type: "thinking", text: "hm", tokens: 1 });
     frames.time = 3500;
-    ipc.emit({ type: "text", text: "So" });
+    ipc.emit({ type: "text", text: "So", tokens: 2 });
     frames.time = 9000;
     frames.next();
     expect(chat.live?.phase).toBe("writing");
@@ -132,6 +132,27 @@ describe("a reply that streams", () => {
     ipc.emit(started());
     await chat.say("again");
     expect(ipc.calls).toEqual(["send hello"]);
+  });
+});
+
+describe("the meter", () => {
+  test("counts the prompt and the tokens of a running reply, and then what was measured", async () => {
+    const { chat } = application;
+    await vi.waitFor(() => expect(chat.context).not.toBeNull());
+    const before = chat.context;
+    const sending = chat.say("hello");
+    ipc.emit(started());
+    expect(chat.context).toEqual(before);
+    ipc.emit({ type: "prefill", done: 40, total: 40, reused: 0 });
+    ipc.emit({ type: "thinking", text: "hm", tokens: 2 });
+    ipc.emit({ type: "text", text: "So", tokens: 5 });
+    frames.next();
+    expect(chat.context?.promptTokens).toBe(45);
+    expect(chat.context?.reservedTokens).toBe(Math.max(0, (before?.reservedTokens ?? 0) - 5));
+    expect(chat.context?.window).toBe(before?.window);
+    ipc.resolve(done);
+    await sending;
+    await vi.waitFor(() => expect(chat.context?.promptTokens).not.toBe(45));
   });
 });
 
@@ -260,7 +281,7 @@ describe("stop, retry, continue", () => {
     const length = chat.entries.length;
     const continuing = chat.continue();
     ipc.emit(started({ ...reply, status: { type: "generating" } }, null));
-    ipc.emit({ type: "text", text: " a hundred years." });
+    ipc.emit({ type: "text", text: " a hundred years.", tokens: 1 });
     frames.next();
     expect(chat.live?.text).toBe(`${reply.text} a hundred years.`);
     expect(chat.entries).toHaveLength(length);

@@ -167,7 +167,7 @@ describe("opening another conversation", () => {
     const sending = chat.say("hello");
     ipc.emit(started());
     await conversations.open("earlier-3");
-    ipc.emit({ type: "text", text: "Hel" });
+    ipc.emit({ type: "text", text: "Hel", tokens: 1 });
     frames.next();
     expect(chat.isGenerating).toBe(false);
     expect(chat.isBusyElsewhere).toBe(true);

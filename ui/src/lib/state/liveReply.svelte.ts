@@ -38,6 +38,8 @@ export class LiveReply {
   text = $state("");
   thinking = $state("");
   prefill = $state.raw<Prefill | null>(null);
+  /** Those that were generated since the prompt was read. */
+  tokens = $state(0);
   phase = $state<LivePhase>("waiting");
   thinkingSeconds = $state(0);
 
@@ -45,6 +47,7 @@ export class LiveReply {
   #text: string;
   #thinking: string;
   #prefill: Prefill | null = null;
+  #tokens = 0;
   #phase: LivePhase = "waiting";
   #thinkingSince: number | null = null;
   #thinkingUntil: number | null = null;
@@ -65,10 +68,12 @@ export class LiveReply {
       this.#phase = "reading";
     } else if (event.type === "thinking") {
       this.#thinking += event.text;
+      this.#tokens = event.tokens;
       this.#thinkingSince ??= this.#frames.now();
       this.#phase = "thinking";
     } else if (event.type === "text") {
       this.#text += event.text;
+      this.#tokens = event.tokens;
       if (this.#thinkingSince !== null) this.#thinkingUntil ??= this.#frames.now();
       this.#phase = "writing";
     }
@@ -100,6 +105,7 @@ export class LiveReply {
     this.text = this.#text;
     this.thinking = this.#thinking;
     this.prefill = this.#prefill;
+    this.tokens = this.#tokens;
     this.phase = this.#phase;
     if (this.#thinkingSince !== null) {
       const until = this.#thinkingUntil ?? this.#frames.now();
