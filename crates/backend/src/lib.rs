@@ -253,8 +253,16 @@ impl Backend {
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`].
     pub async fn open_conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
-        self.history.show(id)?;
-        let conversation = self.chat.conversation(id, most)?;
+        let (history, chat) = (self.history.clone(), self.chat.clone());
+        // The first look at the disk may take long: the file is opened then, and perhaps checked.
+        let read = tokio::task::spawn_blocking(move || {
+            history.show(id)?;
+            chat.conversation(id, most)
+        });
+        let conversation = match read.await {
+            Ok(read) => read?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
         match &conversation.about.model {
             Some(model) if self.models.selected().as_ref() != Some(model) => {
                 self.models.choose_for_now(model);

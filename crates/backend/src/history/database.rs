@@ -136,6 +136,13 @@ pub(super) fn open_to_read(path: &Path, patience: Duration) -> rusqlite::Result<
     Ok(connection)
 }
 
+/// The same beside a connection that writes, for those who only look.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_to_read(path, BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", "ON")?;
+    Ok(connection)
+}
+
 /// The same where nothing may be written beside the file either, as long as nothing in it changes.
 pub(super) fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let name = path.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_path_buf()))?;
@@ -195,4 +202,55 @@ pub(super) fn change<T>(
     let made = change(&transaction)?;
     transaction.commit()?;
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(connection: &Connection, name: &str) -> String {
+        connection
+            .pragma_query_value(None, name, |row| row.get_ref(0).map(|value| format!("{value:?}")))
+            .expect("asked")
+    }
+
+    #[test]
+    fn each_connection_has_the_promised_settings() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.sqlite");
+        let writer = open_file(&path, BUSY_TIMEOUT).expect("opens");
+        let connections = [
+            ("the writer", writer),
+            ("the reader", open_reader(&path).expect("opens")),
+            ("a look", open_to_read(&path, BUSY_TIMEOUT).expect("opens")),
+            ("an unchanging look", open_unchanging(&path).expect("opens")),
+            ("memory", open_in_memory().expect("opens")),
+        ];
+        for (what, connection) in &connections {
+            for (name, value) in [
+                ("synchronous", 2),
+                ("fullfsync", 1),
+                ("checkpoint_fullfsync", 1),
+                ("foreign_keys", 1),
+                ("secure_delete", 1),
+                ("trusted_schema", 0),
+                ("cell_size_check", 1),
+                ("temp_store", 2),
+                ("query_only", i64::from(*what == "the reader")),
+            ] {
+                assert_eq!(asked(connection, name), format!("Integer({value})"), "{name} of {what}");
+            }
+            if *what != "memory" {
+                assert_eq!(asked(connection, "mmap_size"), "Integer(0)", "mmap_size of {what}");
+            }
+            let loaded = connection.query_row("SELECT load_extension('anything')", [], |_| Ok(()));
+            let refused = loaded.expect_err("no code is loaded").to_string();
+            assert!(
+                ["not authorized", "no such function"].iter().any(|why| refused.contains(why)),
+                "{refused}"
+            );
+            let made = connection.execute_batch("CREATE TABLE made (here)");
+            assert_eq!(made.is_ok(), ["the writer", "memory"].contains(what), "{what}: {made:?}");
+        }
+    }
 }

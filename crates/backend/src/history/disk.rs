@@ -12,6 +12,7 @@ use super::backups::{self, RunningBackup};
 use super::database::{self, Attempt, BUSY_TIMEOUT, Fault};
 use super::files::Files;
 use super::opening;
+use super::reader::Reader;
 use super::runs::RunLock;
 use super::salvage::{self, Salvaged};
 use crate::Change;
@@ -31,6 +32,8 @@ pub(super) struct Disk {
     is_short: bool,
     /// Open for reading only where there is trouble.
     connection: Option<Connection>,
+    /// Looks at the same file beside it.
+    reader: Arc<Reader>,
     run: Option<Arc<RunLock>>,
     backup: Option<RunningBackup>,
     /// What the user was told of what the disk did not take last.
@@ -47,6 +50,7 @@ impl Disk {
         notices: Arc<Notices>,
         changes: broadcast::Sender<Change>,
         is_short: bool,
+        reader: Arc<Reader>,
     ) -> Self {
         let mut disk = Self {
             files: Files { folder },
@@ -54,6 +58,7 @@ impl Disk {
             changes,
             is_short,
             connection: None,
+            reader,
             run: None,
             backup: None,
             refusal: None,
@@ -82,10 +87,14 @@ impl Disk {
 
     fn refuse(&mut self, error: Error) {
         self.note_refusal(&error);
+        // What cannot be written can be read more often than not.
         if self.connection.is_none() {
-            // What cannot be written can be read more often than not.
             self.connection = opening::open_to_look(&self.files).ok();
         }
+        if !self.reader.is_open() && self.connection.is_some() {
+            self.reader.exchange(opening::open_to_look(&self.files).ok());
+        }
+        self.reader.note_blocked(true);
         self.trouble = Some(error);
     }
 
@@ -100,6 +109,7 @@ impl Disk {
         match self.open_for(&run, patience) {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.open_reader();
                 self.run = Some(run);
                 self.trouble = None;
                 self.backup = backups::begin(self.files.clone(), self.is_short);
@@ -145,8 +155,20 @@ impl Disk {
         Ok(connection)
     }
 
+    /// Opens the file for those who only look at it. Where that does not succeed they wait for the writer.
+    fn open_reader(&self) {
+        let opened = database::open_reader(&self.files.database());
+        if let Err(error) = &opened {
+            tracing::warn!(%error, "what is read waits for what is written");
+        }
+        self.reader.exchange(opened.ok());
+        self.reader.note_blocked(false);
+    }
+
     /// Makes a new database of what can be read of a damaged one, and tells of it.
     fn repair(&self) -> Result<Connection> {
+        // Nobody may look at a file while it is exchanged.
+        self.reader.exchange(None);
         let salvaged = salvage::repair(&self.files)?;
         self.tell_of_repair(&salvaged);
         opening::open(&self.files, false, BUSY_TIMEOUT).map_err(|fault| fault.while_doing("open"))
@@ -173,12 +195,15 @@ impl Disk {
         if !run.others().alive.is_empty() {
             return false;
         }
+        // The writer goes last: it is the one that leaves the file as it is.
+        self.reader.exchange(None);
         if let Some(connection) = self.connection.take() {
             leave_as_it_is(connection);
         }
         match self.repair() {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.open_reader();
                 true
             }
             Err(error) => {
@@ -237,6 +262,19 @@ impl Disk {
         made
     }
 
+    /// Makes a change on which nothing depends: it waits for nobody, and a refusal is told to nobody.
+    pub(super) fn change_in_passing<T>(
+        &mut self,
+        change: impl Fn(&Transaction<'_>) -> Attempt<T>,
+    ) -> Attempt<T> {
+        self.wait_for_others(Duration::ZERO);
+        let made = self.attempt(change);
+        if self.refusal.is_none() {
+            self.wait_for_others(BUSY_TIMEOUT);
+        }
+        made
+    }
+
     fn attempt<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
         match &mut self.connection {
             Some(connection) => database::change(connection, change),
@@ -290,6 +328,8 @@ impl Disk {
         if let Some(backup) = self.backup.take() {
             backup.end(self.is_short);
         }
+        // The writer goes last: only it can write the log back.
+        self.reader.exchange(None);
         self.connection = None;
         if let Some(run) = self.run.take() {
             run.end();

@@ -1,8 +1,9 @@
 //! History: every conversation, in SQLite.
 //!
 //! # How it holds
-//! - One connection reads and writes, each change as one transaction that is on the disk when the call returns.
-//!   A second process may have the file open too; opening, checking and repairing it is done by one at a time.
+//! - One connection writes, each change as one transaction that is on the disk when the call returns; another one
+//!   reads beside it, so that a list, a search or an export waits for no change, and no change for them. A second
+//!   process may have the file open too; opening, checking and repairing it is done by one at a time.
 //! - What the disk does not take goes on in tables in memory, with a notice, and moves back with the first
 //!   change that the disk takes again; a file that did not open is tried again, and read where it cannot be
 //!   written. Private conversations live there for good, and new ones until there is something to keep.
@@ -17,9 +18,12 @@ mod database;
 mod disk;
 mod files;
 mod lenient;
+mod memory;
 mod messages;
 mod migrations;
+mod opened;
 mod opening;
+mod reader;
 mod record;
 mod replies;
 mod runs;
@@ -31,7 +35,7 @@ mod transfer;
 mod tree;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 
 use rusqlite::Transaction;
 use tokio::sync::broadcast;
@@ -42,8 +46,8 @@ use crate::conversation::{Conversation, ConversationSummary, Entry, Question, Re
 use crate::error::{Error, Result};
 use crate::notices::Notices;
 use database::Attempt;
-use disk::Disk;
 use messages::{Maker, Under};
+use opened::Opened;
 use runs::RunLock;
 use stores::Stores;
 
@@ -59,11 +63,9 @@ struct Inner {
     folder: PathBuf,
     notices: Arc<Notices>,
     /// Opened by whoever needs it first: many commands of the terminal never do.
-    stores: OnceLock<Mutex<Stores>>,
+    opened: OnceLock<Opened>,
     /// Whether the next run shows what this one showed last.
     remembers: bool,
-    /// The conversation that this run shows.
-    open: Mutex<Uuid>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -76,33 +78,23 @@ impl History {
         changes: broadcast::Sender<Change>,
         remembers: bool,
     ) -> Self {
-        let (stores, open) = (OnceLock::new(), Mutex::new(Uuid::nil()));
-        Self(Arc::new(Inner { folder, notices, stores, remembers, open, changes }))
+        Self(Arc::new(Inner { folder, notices, opened: OnceLock::new(), remembers, changes }))
     }
 
     /// The conversation that this run shows: the one that was open last, or a new one.
     pub(crate) fn current(&self) -> Uuid {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_nil() {
-            let mut stores = self.stores();
-            let last = stores.last_shown().filter(|_| self.0.remembers);
-            *open = last.unwrap_or_else(|| stores.begin(false));
-            if self.0.remembers {
-                stores.note_shown(*open);
-            }
-        }
-        *open
+        self.opened().shown()
     }
 
     /// Whether the conversation `id` lies on the disk: not before its first message, and never a private one.
     pub(crate) fn is_saved(&self, id: Uuid) -> bool {
-        self.stores().is_on_disk(id)
+        !self.opened().memory().has(id)
     }
 
     /// Begins a conversation and shows it. It is kept from its first message on; a private one never.
     pub fn begin(&self, private: bool) -> Result<Uuid> {
-        let id = self.stores().begin(private);
-        self.show(id)?;
+        let id = self.opened().memory().begin(private);
+        self.opened().show(id);
         Ok(id)
     }
 
@@ -111,20 +103,10 @@ impl History {
     /// # Errors
     /// [`Error::ConversationUnknown`].
     pub fn show(&self, id: Uuid) -> Result<()> {
-        let left = self.current();
-        {
-            let mut stores = self.stores();
-            stores
-                .read(id, |connection| conversations::number(connection, id))
-                .map_err(|fault| fault.while_doing("open a conversation"))?;
-            if left != id {
-                stores.leave(left);
-            }
-            if self.0.remembers {
-                stores.note_shown(id);
-            }
-        }
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        self.opened()
+            .read(id, |connection| conversations::number(connection, id))
+            .map_err(|fault| fault.while_doing("open a conversation"))?;
+        self.opened().show(id);
         Ok(())
     }
 
@@ -133,14 +115,13 @@ impl History {
     /// # Errors
     /// [`Error::ConversationUnknown`], [`Error::History`].
     pub fn conversation(&self, id: Uuid, most: usize) -> Result<Conversation> {
-        let mut stores = self.stores();
-        let read = stores.read(id, |connection| {
+        let read = self.opened().read(id, |connection| {
             let header = conversations::find(connection, id)?.filter(|header| header.deleted.is_none());
             let header = header.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })?;
             Ok(messages::read(connection, header, most)?)
         });
         let mut conversation = read.map_err(|fault| fault.while_doing("read a conversation"))?;
-        stores.note_place(&mut conversation.about);
+        self.opened().memory().note_place(&mut conversation.about);
         conversation.add_lines();
         Ok(conversation)
     }
@@ -151,7 +132,7 @@ impl History {
     /// # Errors
     /// [`Error::History`].
     pub fn conversations(&self, skip: usize, most: usize) -> Result<Vec<ConversationSummary>> {
-        self.stores().list(skip, most).map_err(|fault| fault.while_doing("list the conversations"))
+        self.opened().list(skip, most).map_err(|fault| fault.while_doing("list the conversations"))
     }
 
     /// Where `words` stand in titles and messages: titles first, then the newest messages. The last word may
@@ -160,19 +141,19 @@ impl History {
     /// # Errors
     /// [`Error::History`].
     pub fn search(&self, words: &str, most: usize) -> Result<Vec<SearchHit>> {
-        self.stores().search(words, most).map_err(|fault| fault.while_doing("search"))
+        self.opened().search(words, most).map_err(|fault| fault.while_doing("search"))
     }
 
     /// Why what is on the disk cannot be read, where it cannot: then nothing of it is listed or found.
     pub fn trouble(&self) -> Option<Error> {
-        self.stores().trouble()
+        self.opened().trouble()
     }
 
     /// Lets the disk go, after a last try to write what it did not take; where nothing was opened, nothing is.
     /// From now on nothing is kept.
     pub(crate) fn close(&self) {
-        if let Some(stores) = self.0.stores.get() {
-            stores.lock().unwrap_or_else(PoisonError::into_inner).close();
+        if let Some(opened) = self.0.opened.get() {
+            opened.close();
         }
     }
 
@@ -200,13 +181,12 @@ impl History {
         self.change(id, "pin a message", |change| messages::pin(change, id, message, pinned))
     }
 
-    /// Takes a conversation out of the list. It can be restored until a start on another day; a private one is
-    /// gone for good.
+    /// Takes a conversation out of the list. It can be restored for a day; a private one is gone for good.
     ///
     /// # Errors
     /// As [`History::conversation`].
     pub fn delete(&self, id: Uuid) -> Result<()> {
-        let removed = self.stores().remove_private(id);
+        let removed = self.opened().memory().remove_private(id);
         if removed.map_err(|fault| fault.while_doing("delete a conversation"))? {
             self.tell();
             return Ok(());
@@ -294,7 +274,7 @@ impl History {
     /// # Errors
     /// As [`History::conversation`].
     pub fn export_text(&self, id: Uuid, format: ExportFormat) -> Result<String> {
-        let text = self.stores().read(id, |connection| Ok(transfer::text(connection, id, format)?));
+        let text = self.opened().read(id, |connection| Ok(transfer::text(connection, id, format)?));
         let text = text.map_err(|fault| fault.while_doing("export a conversation"))?;
         text.ok_or_else(|| Error::ConversationUnknown { id: id.to_string() })
     }
@@ -360,16 +340,15 @@ impl History {
     /// # Errors
     /// [`Error::History`].
     pub(crate) fn kept_ids(&self) -> Result<Option<Vec<Uuid>>> {
-        let mut stores = self.stores();
-        if !stores.has_disk() {
+        if self.trouble().is_some() {
             return Ok(None);
         }
-        stores.ids().map(Some).map_err(|fault| fault.while_doing("list the conversations"))
+        self.stores().ids().map(Some).map_err(|fault| fault.while_doing("list the conversations"))
     }
 
     /// How many tokens a second the model named `model` read lately.
     pub(crate) fn reading_rate(&self, model: &str) -> Option<f64> {
-        self.stores().look(|connection| Ok(messages::reading_rate(connection, model)?)).ok().flatten()
+        self.opened().look(|connection| Ok(messages::reading_rate(connection, model)?)).ok().flatten()
     }
 
     /// Adds a question and the beginning of its reply by the model `model`. Returns every version of the
@@ -473,12 +452,13 @@ impl History {
         self.0.changes.send(Change::Conversations).ok();
     }
 
+    fn opened(&self) -> &Opened {
+        let Inner { folder, notices, changes, remembers, .. } = &*self.0;
+        let open = || Opened::open(folder.clone(), Arc::clone(notices), changes.clone(), *remembers);
+        self.0.opened.get_or_init(open)
+    }
+
     fn stores(&self) -> MutexGuard<'_, Stores> {
-        let open = || {
-            let Inner { folder, notices, changes, remembers, .. } = &*self.0;
-            let disk = Disk::open(folder.clone(), Arc::clone(notices), changes.clone(), !remembers);
-            Mutex::new(Stores::open(disk))
-        };
-        self.0.stores.get_or_init(open).lock().unwrap_or_else(PoisonError::into_inner)
+        self.opened().stores()
     }
 }
