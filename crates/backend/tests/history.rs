@@ -376,66 +376,6 @@ fn a_copy_is_whole_and_goes_its_own_way() {
 }
 
 #[test]
-fn an_export_comes_back_as_it_was_and_once() {
-    run(async {
-        let world = world(&[FIRST, SECOND]);
-        let (first, _) = world.ask("What is Hearth?").await;
-        let id = world.chat().current();
-        world.chat().regenerate(id, first.id, ReplyOptions::default(), |_| {}).await.expect("made");
-        world.chat().reset(id).await.expect("reset");
-        world.ask("And the button?").await;
-        let entries = world.entries();
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("all.json");
-        let history = world.backend.history();
-        history.export(None, backend::ExportFormat::Json, &path).expect("written");
-        let report = history.import(&path).expect("read");
-        assert_eq!((report.imported, report.unchanged, report.refused), (0, 1, 0), "all of it is here");
-
-        let other = self::world(&[FIRST]);
-        let report = other.backend.history().import(&path).expect("read");
-        assert_eq!((report.imported, report.unchanged, report.refused), (1, 0, 0));
-        other.backend.open_conversation(id, 100).await.expect("it is here");
-        assert_eq!(texts(&other.entries()), texts(&entries));
-        let kinds = |entries: &[Entry]| entries.iter().map(std::mem::discriminant).collect::<Vec<_>>();
-        assert_eq!(kinds(&other.entries()), kinds(&entries), "the reset too");
-        assert_eq!(reply(other.entries().get(1)).versions.len(), 2, "and the branches");
-
-        let markdown = history.export_text(id, backend::ExportFormat::Markdown).expect("written");
-        assert!(
-            markdown.starts_with("# What is Hearth?\n\n## You\n\nWhat is Hearth?\n\n## Model alpha\n\n"),
-            "{markdown}"
-        );
-    });
-}
-
-#[test]
-fn files_that_are_no_conversations_are_refused_with_a_reason() {
-    run(async {
-        let world = world(&[]);
-        let folder = tempfile::tempdir().expect("a folder");
-        for (text, reason) in [
-            ("", "no JSON"),
-            ("{", "no JSON"),
-            ("{}", "neither"),
-            ("{\"format\":\"hearth conversations\",\"version\":9,\"conversations\":[]}", "update Hearth"),
-            ("{\"format\":\"hearth conversations\",\"version\":1}", "no list"),
-        ] {
-            let path = folder.path().join("file.json");
-            std::fs::write(&path, text).expect("written");
-            let error = world.backend.history().import(&path).expect_err("it is none");
-            assert!(error.to_string().contains(reason), "{text}: {error}");
-            assert!(error.to_string().contains("file.json"), "{error}");
-        }
-        let path = folder.path().join("file.json");
-        std::fs::write(&path, "[{}, 3, {\"mapping\": {}}]").expect("written");
-        let report = world.backend.history().import(&path).expect("a list of nothing readable");
-        assert_eq!((report.imported, report.refused), (0, 3));
-        assert!(world.backend.history().conversations(0, 9).expect("listed").is_empty());
-    });
-}
-
-#[test]
 fn only_the_user_may_read_the_files() {
     run(async {
         let world = world(&[FIRST]);
@@ -545,40 +485,5 @@ fn search_finds_words_inside_of_scripts_without_blanks() {
         assert_eq!(find("今日の天気").len(), 2, "what the index knows too comes once");
         world.backend.delete_conversation(world.chat().current(), 1).await.expect("deleted");
         assert!(find("天気").is_empty());
-    });
-}
-
-#[test]
-fn an_import_adds_versions_and_leaves_the_branch_that_is_shown() {
-    run(async {
-        let here = world(&[FIRST, SECOND]);
-        let (first, _) = here.ask("What is Hearth?").await;
-        let id = here.chat().current();
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("one.json");
-        here.backend.history().export(Some(id), backend::ExportFormat::Json, &path).expect("written");
-        let there = world(&[SECOND]);
-        there.backend.history().import(&path).expect("read");
-        there.chat().regenerate(id, first.id, ReplyOptions::default(), |_| {}).await.expect("made");
-        there.backend.history().export(Some(id), backend::ExportFormat::Json, &path).expect("written");
-        assert_eq!(here.backend.history().import(&path).expect("read").imported, 1);
-        assert_eq!(here.texts(), ["What is Hearth?", FIRST], "what is shown here stays");
-        assert_eq!(reply(here.entries().last()).versions.len(), 2, "and the other one is beside it");
-    });
-}
-
-#[test]
-fn what_is_deleted_is_neither_exported_nor_copied() {
-    run(async {
-        let world = world(&[FIRST]);
-        world.ask("What is Hearth?").await;
-        let id = world.chat().current();
-        world.backend.delete_conversation(id, 1).await.expect("deleted");
-        for format in [backend::ExportFormat::Json, backend::ExportFormat::Markdown] {
-            let error = world.backend.history().export_text(id, format).expect_err("it is gone");
-            assert!(matches!(error, Error::ConversationUnknown { .. }), "{error}");
-        }
-        let error = world.backend.history().duplicate(id).expect_err("it is gone");
-        assert!(matches!(error, Error::ConversationUnknown { .. }), "{error}");
     });
 }

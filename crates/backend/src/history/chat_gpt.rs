@@ -5,7 +5,7 @@
 //! Messages of tools and of the system, and those without text, are left out; what stands under them stands
 //! under the message above.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use engine::Clock;
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ pub(super) fn conversation(value: &Value) -> Option<ConversationRecord> {
     // Each with the kept message above it; the last one first, so that children come in their order.
     let mut waiting: Vec<(&str, Option<Uuid>)> =
         roots(mapping).into_iter().rev().map(|root| (root, None)).collect();
+    let by_parent = children_by_parent(mapping);
     let mut seen = HashSet::new();
     while let Some((name, above)) = waiting.pop() {
         let Some(node) = mapping.get(name).filter(|_| seen.insert(name)) else { continue };
@@ -57,7 +58,9 @@ pub(super) fn conversation(value: &Value) -> Option<ConversationRecord> {
             below = Some(id);
         }
         let children = node.get("children").and_then(Value::as_array).into_iter().flatten();
-        let children: Vec<&str> = children.filter_map(Value::as_str).collect();
+        let mut children: Vec<&str> = children.filter_map(Value::as_str).collect();
+        // Not every export names each child at its parent.
+        children.extend(by_parent.get(name).into_iter().flatten());
         waiting.extend(children.into_iter().rev().map(|child| (child, below)));
     }
     let first = messages.iter().find(|message| message.role == "user").or(messages.first())?;
@@ -91,6 +94,17 @@ fn roots(mapping: &Mapping) -> Vec<&str> {
         node.get("parent").and_then(Value::as_str).is_some_and(|parent| mapping.contains_key(parent))
     };
     mapping.iter().filter(|(_, node)| !has_parent(node)).map(|(name, _)| name.as_str()).collect()
+}
+
+/// Nodes by the one that they name as their parent.
+fn children_by_parent(mapping: &Mapping) -> HashMap<&str, Vec<&str>> {
+    let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (name, node) in mapping {
+        if let Some(parent) = node.get("parent").and_then(Value::as_str) {
+            children.entry(parent).or_default().push(name);
+        }
+    }
+    children
 }
 
 fn ancestors<'m>(mapping: &'m Mapping, from: Option<&'m str>) -> HashSet<&'m str> {

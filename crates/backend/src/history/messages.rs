@@ -200,9 +200,8 @@ pub(super) fn read(connection: &Connection, header: Header, most: usize) -> rusq
             .map(|&(id, _, created)| Entry::MemoryReset { id, at: time(created) })
     };
     let mut entries = Vec::with_capacity(branch.len() - earlier);
-    if earlier == 0 {
-        entries.extend(lines_after(None));
-    }
+    // Also where it stands right above the first message that is read.
+    entries.extend(lines_after(earlier.checked_sub(1).map(|above| branch[above].number)));
     for node in &branch[earlier..] {
         entries.push(entry(connection, node, tree.versions(node))?);
         entries.extend(lines_after(Some(node.number)));
@@ -433,11 +432,13 @@ fn insert(
 
 /// How fast the model named `model` read lately, in tokens a second: the median of its last replies.
 pub(super) fn reading_rate(connection: &Connection, model: &str) -> rusqlite::Result<Option<f64>> {
-    // The newest rows only, whatever model they are of: the look stays short in a long history.
+    // The newest rows only, whatever model they are of: the look stays short in a long history. Replies without ids
+    // were imported, and another machine may have read for them.
     let mut statement = connection.prepare_cached(
         "SELECT (prompt_tokens - reused_tokens) / prefill_seconds FROM
              (SELECT * FROM message ORDER BY number DESC LIMIT 400)
-         WHERE model = ?1 AND prompt_tokens - reused_tokens >= 16 AND prefill_seconds > 0 LIMIT 15",
+         WHERE model = ?1 AND tokens IS NOT NULL AND prompt_tokens - reused_tokens >= 16 AND prefill_seconds > 0
+         LIMIT 15",
     )?;
     let mut rates: Vec<f64> =
         statement.query_map([model], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

@@ -17,6 +17,7 @@ mod conversations;
 mod database;
 mod disk;
 mod files;
+mod import;
 mod lenient;
 mod memory;
 mod messages;
@@ -321,18 +322,20 @@ impl History {
     /// # Errors
     /// [`Error::Import`], [`Error::History`].
     pub fn import(&self, path: &Path) -> Result<ImportReport> {
-        let (records, refused) = transfer::read_file(path)?;
-        let mut report = ImportReport { refused, ..ImportReport::default() };
-        for record in records {
+        let mut report = ImportReport::default();
+        let read = import::read_file(path, |record| {
+            let Some(record) = record else {
+                report.refused += 1;
+                return Ok(());
+            };
+            // One at a time, so that replies are saved in between.
             let is_new = self.stores().import(&record).map_err(|fault| fault.while_doing("import"))?;
-            if is_new {
-                report.imported += 1;
-            } else {
-                report.unchanged += 1;
-            }
-        }
+            *(if is_new { &mut report.imported } else { &mut report.unchanged }) += 1;
+            Ok(())
+        });
+        // What came before a failure is here all the same.
         self.tell();
-        Ok(report)
+        read.map(|()| report)
     }
 
     /// Every conversation that is kept, deleted ones left out; `None` where the disk cannot be read.

@@ -237,10 +237,7 @@ pub(super) fn write(
     let mut added = 0;
     for message in &record.messages {
         let parent = message.parent.and_then(|parent| numbers.get(&parent).copied());
-        let before = change.query_row("SELECT total_changes()", [], |row| row.get::<_, i64>(0))?;
-        write_message(change, number, parent, message, existing)?;
-        let after = change.query_row("SELECT total_changes()", [], |row| row.get::<_, i64>(0))?;
-        added += usize::from(after > before);
+        added += write_message(change, number, parent, message, existing)?;
         // An id that another conversation has already names nothing here.
         let own = change
             .prepare_cached("SELECT number FROM message WHERE id = ?1 AND conversation = ?2")?
@@ -294,13 +291,14 @@ fn write_conversation(
     change.query_row("SELECT number FROM conversation WHERE id = ?1", [record.id], |row| row.get(0))
 }
 
+/// Returns how many rows were added or changed: one or none.
 fn write_message(
     change: &Transaction<'_>,
     conversation: Number,
     parent: Option<Number>,
     message: &MessageRecord,
     existing: Existing,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let on_conflict = match existing {
         Existing::Replace => {
             "UPDATE SET chosen = excluded.chosen, text = excluded.text, thinking = excluded.thinking,
@@ -318,7 +316,7 @@ fn write_message(
         Existing::Keep => "NOTHING",
     };
     let usage = message.usage.as_ref();
-    change
+    let written = change
         .prepare_cached(&format!(
             "INSERT INTO message (id, conversation, parent, chosen, role, text, thinking, status, finish,
                  failure, tokens, model, settings, seed, prompt_tokens, reused_tokens, new_tokens,
@@ -368,7 +366,7 @@ fn write_message(
             [message.id],
         )?;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Removes messages and lines of a conversation. A message under which something stands stays.

@@ -1,17 +1,16 @@
-//! Conversations as files: written as Markdown or JSON, read from that JSON or from a ChatGPT export.
+//! Conversations as files: written as Markdown or JSON. `import` reads them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use rusqlite::Connection;
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::chat_gpt;
 use super::conversations;
 use super::messages;
-use super::record::{self, ConversationRecord};
+use super::record;
 use crate::conversation::{Conversation, Entry};
 use crate::error::{Error, Result};
 
@@ -53,22 +52,32 @@ pub struct ImportReport {
 }
 
 /// Says what a JSON file holds.
-const FORMAT: &str = "hearth conversations";
-const VERSION: u32 = 1;
+pub(super) const FORMAT: &str = "hearth conversations";
+pub(super) const VERSION: u32 = 1;
 
-/// A larger file is no file of conversations.
-const LARGEST_FILE: u64 = 1 << 30;
+/// The most bytes of a name without its ending, so that every file system takes it.
+const LONGEST_NAME: usize = 100;
 
 /// What a file with conversations is called.
 pub(super) fn file_name(title: Option<&str>, format: ExportFormat) -> String {
     let allowed = |character: char| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_');
     let name: String = title.unwrap_or_default().chars().filter(|&character| allowed(character)).collect();
     let name = name.trim();
+    let name = name[..name.floor_char_boundary(LONGEST_NAME)].trim_end();
     let name = if name.is_empty() { "Hearth conversations" } else { name };
-    format!("{name}.{}", format.ending())
+    let mark = if is_device(name) { "_" } else { "" };
+    format!("{mark}{name}.{}", format.ending())
 }
 
-/// One conversation as text.
+/// Whether Windows gives this name to a device, whatever ending follows.
+fn is_device(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let port = ["COM", "LPT"].iter().find_map(|port| name.strip_prefix(port));
+    let is_port = port.is_some_and(|number| number.chars().count() == 1);
+    is_port || matches!(name.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+}
+
+/// One conversation as text; JSON on one line.
 pub(super) fn text(
     connection: &Connection,
     id: Uuid,
@@ -80,23 +89,25 @@ pub(super) fn text(
         ExportFormat::Markdown => Ok(Some(markdown(&messages::read(connection, header, usize::MAX)?))),
         ExportFormat::Json => {
             let record = record::read(connection, id)?;
-            Ok(record.and_then(|record| serde_json::to_string_pretty(&record).ok()))
+            Ok(record.and_then(|record| serde_json::to_string(&record).ok()))
         }
     }
 }
 
 fn markdown(conversation: &Conversation) -> String {
     let mut text = String::new();
-    let title = &conversation.about.title;
+    let title = one_line(&conversation.about.title);
     // Writing into a string does not fail.
-    writeln!(text, "# {}\n", if title.is_empty() { "Untitled" } else { title }).ok();
+    writeln!(text, "# {}\n", if title.is_empty() { "Untitled" } else { &title }).ok();
     if let Some(system) = &conversation.system_prompt {
-        writeln!(text, "*System prompt:* {system}\n").ok();
+        writeln!(text, "*System prompt:* {}\n", closed(system)).ok();
     }
     for entry in &conversation.entries {
         match entry {
-            Entry::Question(question) => writeln!(text, "## You\n\n{}\n", question.text),
-            Entry::Reply(reply) => writeln!(text, "## {}\n\n{}\n", reply.model, reply.text),
+            Entry::Question(question) => writeln!(text, "## You\n\n{}\n", closed(&question.text)),
+            Entry::Reply(reply) => {
+                writeln!(text, "## {}\n\n{}\n", one_line(&reply.model), closed(&reply.text))
+            }
             Entry::MemoryReset { .. } => writeln!(text, "---\n\n*Memory reset*\n"),
             Entry::ContextLine { .. } | Entry::ModelSwitched { .. } => Ok(()),
         }
@@ -105,6 +116,63 @@ fn markdown(conversation: &Conversation) -> String {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `text` with its last code block or comment closed, where it ends in the middle of one: otherwise that would go on
+/// over all that follows.
+fn closed(text: &str) -> Cow<'_, str> {
+    let mut open: Option<Block> = None;
+    for line in text.lines() {
+        open = match open {
+            Some(block) => Some(block).filter(|block| !block.ends_with(line)),
+            None => Block::that_begins(line),
+        };
+    }
+    match open {
+        Some(Block { indent, end }) => format!("{}\n{indent}{end}", text.trim_end_matches('\n')).into(),
+        None => text.into(),
+    }
+}
+
+/// A part of Markdown that goes on until its end stands on a line.
+struct Block {
+    /// That of its first line, so that its end belongs to the same item of a list.
+    indent: String,
+    end: String,
+}
+
+impl Block {
+    const COMMENT_END: &str = "-->";
+
+    fn that_begins(line: &str) -> Option<Self> {
+        let rest = line.trim_start_matches(' ');
+        let indent = &line[..line.len() - rest.len()];
+        // Further in it is text, or part of a list's item and ends with that.
+        if indent.len() > 3 {
+            return None;
+        }
+        let block = |end: &str| Some(Self { indent: indent.into(), end: end.into() });
+        if let Some(comment) = rest.strip_prefix("<!--") {
+            return if comment.contains(Self::COMMENT_END) { None } else { block(Self::COMMENT_END) };
+        }
+        let mark = rest.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
+        let behind = rest.trim_start_matches(mark);
+        let fence = &rest[..rest.len() - behind.len()];
+        let is_fence = fence.len() >= 3 && (mark == '~' || !behind.contains(mark));
+        if is_fence { block(fence) } else { None }
+    }
+
+    fn ends_with(&self, line: &str) -> bool {
+        if self.end == Self::COMMENT_END {
+            return line.contains(Self::COMMENT_END);
+        }
+        let line = line.trim();
+        line.starts_with(&self.end) && line.chars().all(|mark| self.end.starts_with(mark))
+    }
 }
 
 /// Writes a file, whole and renamed into place or not at all. `next` gives one conversation after the other.
@@ -147,74 +215,4 @@ pub(super) fn write_file(
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
-}
-
-/// Reads a file of conversations. Those that make no sense are counted and left out.
-pub(super) fn read_file(path: &Path) -> Result<(Vec<ConversationRecord>, usize)> {
-    let failed = |reason: String| Error::Import { path: path.to_path_buf(), reason };
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
-    let size = file.metadata().map_err(|error| failed(error.to_string()))?.len();
-    if size > LARGEST_FILE {
-        return Err(failed(format!(
-            "it has {size} bytes, and a file of conversations has at most {LARGEST_FILE}"
-        )));
-    }
-    let value: Value = serde_json::from_reader(BufReader::new(file))
-        .map_err(|error| failed(format!("it is no JSON file of conversations: {error}")))?;
-    records(value).map_err(failed)
-}
-
-/// What an imported message is believed: its text, and not the ids of a file that anybody may have written.
-fn without_ids(mut record: ConversationRecord) -> ConversationRecord {
-    for message in &mut record.messages {
-        message.tokens.clear();
-        if message.status == "generating" {
-            message.status = "interrupted".into();
-        }
-    }
-    record
-}
-
-fn records(value: Value) -> std::result::Result<(Vec<ConversationRecord>, usize), String> {
-    let (read, total): (Vec<ConversationRecord>, usize) = match value {
-        Value::Array(conversations) => {
-            let total = conversations.len();
-            (conversations.iter().filter_map(chat_gpt::conversation).collect(), total)
-        }
-        Value::Object(mut file) if file.get("format").and_then(Value::as_str) == Some(FORMAT) => {
-            let version = file.get("version").and_then(Value::as_u64).unwrap_or(u64::MAX);
-            if version > u64::from(VERSION) {
-                return Err(format!(
-                    "it is of version {version}, and this Hearth knows {VERSION}; update Hearth"
-                ));
-            }
-            let Some(Value::Array(conversations)) = file.remove("conversations") else {
-                return Err("it has no list of conversations".into());
-            };
-            let total = conversations.len();
-            let read = conversations.into_iter().filter_map(|value| serde_json::from_value(value).ok());
-            (read.filter(is_sound).map(without_ids).collect(), total)
-        }
-        // One conversation alone, as the terminal writes it.
-        value => match serde_json::from_value(value) {
-            Ok(record) if is_sound(&record) => (vec![without_ids(record)], 1),
-            _ => {
-                return Err("it is neither a file of Hearth's conversations nor `conversations.json` of a \
-                            ChatGPT export"
-                    .into());
-            }
-        },
-    };
-    let refused = total - read.len();
-    Ok((read, refused))
-}
-
-/// Whether the parts of a record fit together.
-fn is_sound(record: &ConversationRecord) -> bool {
-    let mut known = std::collections::HashSet::new();
-    record.messages.iter().all(|message| {
-        let is_known_role = matches!(message.role.as_str(), "user" | "assistant");
-        let has_parent = message.parent.is_none_or(|parent| known.contains(&parent));
-        is_known_role && has_parent && known.insert(message.id)
-    })
 }
