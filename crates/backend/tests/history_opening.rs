@@ -330,6 +330,62 @@ fn a_repair_that_was_cut_off_is_finished_by_the_next_start() {
     assert!(!left.iter().any(|name| name.starts_with("rebuilt-") || name.starts_with("repair-")), "{left:?}");
 }
 
+#[test]
+fn a_conversation_whose_own_row_is_lost_comes_back_under_a_title_by_rule() {
+    let data = tempfile::tempdir().expect("a folder");
+    let backend = open(data.path());
+    let ids = import(&backend, &[4, 2]);
+    backend.history().rename(ids[0], "A name of its own").expect("named");
+    drop(backend);
+    std::fs::remove_dir_all(conversations(data.path()).join("backups")).expect("removed");
+    lose_row(data.path(), ids[0]);
+    let backend = open(data.path());
+    let by_rule = "Conversation 0, message 0".to_owned();
+    assert_eq!(listed(&backend), [(by_rule, 4), ("Conversation 1".to_owned(), 2)]);
+}
+
+#[test]
+fn a_conversation_whose_own_row_is_lost_is_named_by_the_copy_and_comes_once() {
+    let data = tempfile::tempdir().expect("a folder");
+    let ids = {
+        let backend = open(data.path());
+        let ids = import(&backend, &[4, 2]);
+        backend.history().rename(ids[0], "A name of its own").expect("named");
+        backend.history().pin(ids[0], true).expect("pinned");
+        ids
+    };
+    let connection = Connection::open(database(data.path())).expect("opens");
+    let copy = conversations(data.path()).join("backups/day-2026-01-01T00-00-00.sqlite");
+    connection.execute("VACUUM INTO ?1", [copy.to_str().expect("Unicode")]).expect("copied");
+    // Then more is said.
+    connection
+        .execute(
+            "INSERT INTO message (id, conversation, parent, role, text, status, created)
+             SELECT ?2, conversation.number, (SELECT max(number) FROM message
+                 WHERE message.conversation = conversation.number), 'user', 'after the copy', 'complete', 1
+             FROM conversation WHERE id = ?1",
+            (ids[0], Uuid::new_v4()),
+        )
+        .expect("written");
+    drop(connection);
+    lose_row(data.path(), ids[0]);
+    let backend = open(data.path());
+    assert_eq!(listed(&backend), [("A name of its own".to_owned(), 5), ("Conversation 1".to_owned(), 2)]);
+    let about = backend.history().conversations(0, 1).expect("listed").remove(0);
+    assert_eq!((about.id, about.pinned), (ids[0], true), "it is the same one");
+    let read = backend.history().conversation(ids[0], 1).expect("read");
+    assert_eq!(texts(&read.entries), ["after the copy"], "what is newer than the copy stands at its end");
+}
+
+/// Removes the row of a conversation and nothing else, and damages the file so that the next start repairs it.
+fn lose_row(data: &Path, id: Uuid) {
+    let connection = Connection::open(database(data)).expect("opens");
+    connection.execute_batch("PRAGMA foreign_keys = OFF").expect("set");
+    assert_eq!(connection.execute("DELETE FROM conversation WHERE id = ?1", [id]).expect("removed"), 1);
+    drop(connection);
+    damage(data);
+}
+
 /// Names the data folder to the process that is to be killed.
 const FOLDER: &str = "HEARTH_REPAIR_FOLDER";
 

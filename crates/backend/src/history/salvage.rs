@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use engine::Clock;
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::database::{self, Attempt, BUSY_TIMEOUT, Fault};
@@ -125,10 +125,15 @@ fn rebuild(files: &Files, path: &Path, records: &[Found]) -> Result<(usize, usiz
     connection.pragma_update(None, "synchronous", "OFF").map_err(sql)?;
     migrations::run(&mut connection).map_err(sql)?;
     let (mut conversations, mut messages) = (0, 0);
-    for (record, deleted) in records {
+    for Found { record, deleted, is_nameless } in records {
         let written = database::change(&mut connection, |change| {
-            let record = completed(record.clone(), record::read(change, record.id)?);
+            let record = if *is_nameless { named_by_copy(change, record)? } else { record.clone() };
+            let copy = record::read(change, record.id)?;
+            let record = completed(record, copy);
             record::write(change, &record, Existing::Replace)?;
+            if *is_nameless {
+                return Ok(());
+            }
             conversations::set_deleted(change, record.id, *deleted)
         });
         match written {
@@ -166,7 +171,34 @@ fn completed(mut record: ConversationRecord, copy: Option<ConversationRecord>) -
     record
 }
 
-type Found = (ConversationRecord, Option<Timestamp>);
+/// A conversation that could be read.
+struct Found {
+    record: ConversationRecord,
+    deleted: Option<Timestamp>,
+    /// Whether its own row is lost, and with it its id, title and settings.
+    is_nameless: bool,
+}
+
+/// A conversation whose own row is lost, as the good copy names it where that has one of its messages.
+fn named_by_copy(copy: &Connection, lost: &ConversationRecord) -> rusqlite::Result<ConversationRecord> {
+    let owner_of = |message: Uuid| {
+        copy.query_row(
+            "SELECT conversation.id FROM message
+                 JOIN conversation ON conversation.number = message.conversation WHERE message.id = ?1",
+            [message],
+            |row| Ok(lenient::id(row, 0)),
+        )
+        .optional()
+    };
+    for message in &lost.messages {
+        let Some(owner) = owner_of(message.id)?.flatten() else { continue };
+        if let Some(named) = record::read(copy, owner)? {
+            let ConversationRecord { messages, resets, updated, .. } = lost.clone();
+            return Ok(ConversationRecord { messages, resets, updated: updated.max(named.updated), ..named });
+        }
+    }
+    Ok(lost.clone())
+}
 
 /// Every conversation that can be read: with the log of late changes, or without where it makes it worse.
 /// Reading may write into what is read, so it is done in copies.
@@ -187,7 +219,7 @@ fn read_what_is_left(files: &Files, scratch: &Path) -> std::io::Result<Vec<Found
             }
         }
         let found = read_file(&database, is_alone).unwrap_or_default();
-        let size = |found: &[Found]| found.iter().map(|(record, _)| 1 + record.messages.len()).sum::<usize>();
+        let size = |found: &[Found]| found.iter().map(|found| 1 + found.record.messages.len()).sum::<usize>();
         if size(&found) > size(&best) {
             best = found;
         }
@@ -232,18 +264,17 @@ fn read_file(path: &Path, is_alone: bool) -> Attempt<Vec<Found>> {
         };
         numbers.insert(number, (owner, message.id));
         last.insert(owner, message.id);
-        let (record, _) = found.entry(owner).or_insert_with(|| lost_conversation(&message));
-        record.messages.push(message);
+        let owner = found.entry(owner).or_insert_with(|| lost_conversation(&message));
+        owner.record.messages.push(message);
     });
     scan(&connection, "mark", "id, conversation, after, created", |_, row| {
-        let Some((record, _)) = lenient::whole(row, 2).and_then(|owner| found.get_mut(&owner)) else {
-            return;
-        };
+        let Some(owner) = lenient::whole(row, 2).and_then(|owner| found.get_mut(&owner)) else { return };
         let after = lenient::whole(row, 3).map(|after| numbers.get(&after).map(|(_, id)| *id));
         // A line whose message is lost has no place any more.
         if after != Some(None) {
             let id = lenient::id(row, 1).unwrap_or_else(Uuid::new_v4);
-            record.resets.push(ResetRecord { id, after: after.flatten(), created: lenient::time(row, 4) });
+            let reset = ResetRecord { id, after: after.flatten(), created: lenient::time(row, 4) };
+            owner.record.resets.push(reset);
         }
     });
     add_chunks(&connection, &numbers, &mut found);
@@ -257,8 +288,10 @@ fn add_chunks(
     found: &mut BTreeMap<Number, Found>,
 ) {
     for (number, (owner, id)) in numbers {
-        let Some((record, _)) = found.get_mut(owner) else { continue };
-        let Some(message) = record.messages.iter_mut().find(|message| message.id == *id) else { continue };
+        let Some(owner) = found.get_mut(owner) else { continue };
+        let Some(message) = owner.record.messages.iter_mut().find(|message| message.id == *id) else {
+            continue;
+        };
         if message.status != "generating" {
             continue;
         }
@@ -331,8 +364,9 @@ fn newest(connection: &Connection, table: &str) -> Number {
 }
 
 fn conversation(row: &Row<'_>) -> Found {
+    let id = lenient::id(row, 1);
     let record = ConversationRecord {
-        id: lenient::id(row, 1).unwrap_or_else(Uuid::new_v4),
+        id: id.unwrap_or_else(Uuid::new_v4),
         title: lenient::text(row, 2),
         title_origin: lenient::text(row, 3),
         pinned: lenient::is_set(row, 4),
@@ -345,7 +379,8 @@ fn conversation(row: &Row<'_>) -> Found {
         messages: Vec::new(),
         resets: Vec::new(),
     };
-    (record, lenient::whole(row, 7).map(|_| lenient::time(row, 7)))
+    let deleted = lenient::whole(row, 7).map(|_| lenient::time(row, 7));
+    Found { record, deleted, is_nameless: id.is_none() }
 }
 
 /// The conversation of a message whose own row is lost.
@@ -364,7 +399,7 @@ fn lost_conversation(message: &MessageRecord) -> Found {
         messages: Vec::new(),
         resets: Vec::new(),
     };
-    (record, None)
+    Found { record, deleted: None, is_nameless: true }
 }
 
 const MESSAGE_COLUMNS: &str = "conversation, parent, id, chosen, role, text, thinking, status, finish, failure, \
