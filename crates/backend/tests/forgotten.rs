@@ -1,6 +1,8 @@
 //! What was forgotten is destroyed on the disk too, also where the folder was not open then, or the end came in
 //! between.
 
+#[path = "support/files.rs"]
+mod files;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use backend::messages::KvKeeping;
 use backend::{AppDirs, LoadOptions, LoadedModel};
 use engine::Engine;
 use engine::scripted::ScriptedDecoder;
+use files::block_files;
 use support::{Transport, World, over_each_transport, run};
 
 const SAVING: Duration = Duration::from_secs(60);
@@ -28,14 +31,7 @@ fn world_over(transport: Transport) -> World {
 
 /// Every block file.
 fn blocks(directories: &AppDirs) -> Vec<PathBuf> {
-    let mut files = files_below(&directories.snapshots());
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "kv"));
-    files
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+    block_files(&directories.snapshots())
 }
 
 fn keeping(directories: &AppDirs, disk_bytes: Option<u64>) -> KvKeeping {

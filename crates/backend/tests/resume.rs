@@ -1,5 +1,7 @@
 //! What was read is not read again: across restarts, edits, branches and conversations, at the inference border.
 
+#[path = "support/files.rs"]
+mod files;
 mod support;
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -109,15 +111,7 @@ impl Scene {
     }
 
     fn block_files(&self) -> Vec<PathBuf> {
-        let models =
-            std::fs::read_dir(self.kv()).expect("a folder").map(|entry| entry.expect("an entry").path());
-        let files = models.filter(|path| path.is_dir()).flat_map(|folder| {
-            std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
-        });
-        let mut files: Vec<PathBuf> =
-            files.filter(|path| path.extension().is_some_and(|extension| extension == "kv")).collect();
-        files.sort();
-        files
+        files::block_files(&self.kv())
     }
 }
 
