@@ -135,6 +135,11 @@ async fn do_something(world: &World, numbers: &mut Numbers, text: String, is_slo
             }
             return;
         }
+        (6, ..) => {
+            let draft = text.replacen("message", "draft", 1);
+            history.set_draft(id, &draft).expect("kept");
+            return say(&format!("drafted {id} {draft}"));
+        }
         (3, Some(question), _) => chat.edit(id, question, text, options, tell).await,
         (4, _, Some(reply)) => chat.regenerate(id, reply, options, tell).await,
         (5, _, Some(_)) => chat.go_on(id, options, tell).await,
@@ -155,6 +160,8 @@ struct Said {
     told: Vec<(Instant, Uuid, usize)>,
     /// Replies that have ended, with their lengths.
     finished: Vec<(Uuid, usize)>,
+    /// The conversation whose draft was kept last, and the draft, where nothing was sent after.
+    drafted: Option<(Uuid, String)>,
     /// How long it took from its first word to `opened`.
     opened_after: Option<Duration>,
     killed: Option<Instant>,
@@ -165,7 +172,13 @@ impl Said {
         let words: Vec<&str> = line.split(' ').collect();
         let of_reply = |id: &str, length: &str| Some((id.parse().ok()?, length.parse().ok()?));
         match words.as_slice() {
-            ["acknowledged", text] => self.acknowledged.push((*text).to_owned()),
+            ["acknowledged", text] => {
+                self.acknowledged.push((*text).to_owned());
+                self.drafted = None;
+            }
+            ["drafted", id, draft] => {
+                self.drafted = Some((id.parse().expect("an id"), (*draft).to_owned()));
+            }
             ["told", id, length] => {
                 let (id, length) = of_reply(id, length).expect("a reply");
                 self.told.push((at, id, length));
@@ -179,7 +192,9 @@ impl Said {
 
 /// Whether a line is one of those above, and not of the test runner.
 fn is_said(line: &str) -> bool {
-    ["acknowledged ", "told ", "finished ", "opening", "opened"].iter().any(|word| line.starts_with(word))
+    ["acknowledged ", "drafted ", "told ", "finished ", "opening", "opened"]
+        .iter()
+        .any(|word| line.starts_with(word))
 }
 
 /// Runs `process` in `folder` and kills it so long after its first word.
@@ -258,6 +273,9 @@ impl Place {
         for text in &self.acknowledged {
             assert_eq!(found.get(text), Some(&1), "{text} after kill {kill}");
         }
+        if let Some((id, draft)) = &said.drafted {
+            assert_draft_is_kept(&connection, *id, draft, &found, kill);
+        }
         let mut statement =
             connection.prepare("SELECT id, length(text) FROM message WHERE role <> 'user'").expect("asked");
         let saved: HashMap<Uuid, usize> = statement
@@ -285,6 +303,27 @@ impl Place {
         });
         (halves, lost.unwrap_or_default())
     }
+}
+
+/// A draft is there, or what the same process did later with it: a newer one, or a message that was sent.
+fn assert_draft_is_kept(
+    connection: &Connection,
+    id: Uuid,
+    draft: &str,
+    messages: &HashMap<String, usize>,
+    kill: usize,
+) {
+    let step = |text: &str| -> Option<(String, usize)> {
+        let (process, step) = text.split_once('-')?.1.split_once('-')?;
+        Some((process.to_owned(), step.parse().ok()?))
+    };
+    let kept: String = connection
+        .query_row("SELECT draft FROM conversation WHERE id = ?1", [id], |row| row.get(0))
+        .expect("the conversation is there");
+    let (process, at) = step(draft).expect("a draft of this test");
+    let is_later = |text: &str| step(text).is_some_and(|(of, later)| of == process && later > at);
+    let was_sent = kept.is_empty() && messages.keys().any(|text| is_later(text));
+    assert!(kept == draft || is_later(&kept) || was_sent, "`{draft}` became `{kept}` after kill {kill}");
 }
 
 /// How many of the answer's tokens end within so many bytes.
