@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use backend::{Conversation, ConversationSummary, Entry, ExportFormat, History, SearchHit};
+use backend::{
+    Conversation, ConversationSummary, Entry, ExportFormat, FinishReason, History, ReplyStatus, SearchHit,
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::arguments::{ConversationsCommand, Options};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::print::Printer;
 use crate::run::Run;
 
@@ -84,13 +86,39 @@ fn show(conversation: &Conversation, printer: &mut Printer) {
         }
         match entry {
             Entry::Question(question) => printer.line(&format!("\n## You\n\n{}", question.text)),
-            Entry::Reply(reply) => printer.line(&format!("\n## {}\n\n{}", reply.model, reply.text)),
+            Entry::Reply(reply) => {
+                printer.line(&format!("\n## {}\n\n{}", reply.model, reply.text));
+                if let Some(mark) = why_not_whole(&reply.status) {
+                    printer.line(&format!("\n--- {mark} ---"));
+                }
+            }
             Entry::MemoryReset { .. } => printer.line("\n--- memory reset ---"),
             Entry::ContextLine { .. } => printer.line("\n--- the model no longer sees anything above ---"),
             Entry::ModelSwitched { model, .. } => {
                 printer.line(&format!("\n--- {model} answers from here ---"));
             }
         }
+    }
+}
+
+/// What a reader should know of a reply that may lack its end.
+fn why_not_whole(status: &ReplyStatus) -> Option<String> {
+    Some(match status {
+        ReplyStatus::Finished(FinishReason::Cancelled) => "stopped".into(),
+        ReplyStatus::Finished(FinishReason::MaxTokens) => "cut at its most tokens".into(),
+        ReplyStatus::Finished(_) => return None,
+        ReplyStatus::Generating => "still being made".into(),
+        ReplyStatus::Interrupted => "cut off when the application ended".into(),
+        ReplyStatus::Failed(error) => format!("failed: {error}"),
+    })
+}
+
+fn status_json(status: &ReplyStatus) -> serde_json::Value {
+    match status {
+        ReplyStatus::Generating => "generating".into(),
+        ReplyStatus::Finished(reason) => json!(reason),
+        ReplyStatus::Interrupted => "interrupted".into(),
+        ReplyStatus::Failed(_) => "failed".into(),
     }
 }
 
@@ -104,7 +132,7 @@ fn entry_json(entry: &Entry) -> serde_json::Value {
             "type": "reply", "id": reply.id, "text": reply.text, "thinking": reply.thinking,
             "model": reply.model, "at": reply.at.to_string(), "versions": reply.versions,
             "usage": reply.usage.map(|usage| usage.usage), "token_ids": reply.tokens, "seed": reply.seed,
-            "pinned": reply.pinned,
+            "pinned": reply.pinned, "status": status_json(&reply.status),
         }),
         Entry::MemoryReset { id, at } => json!({"type": "reset", "id": id, "at": at.to_string()}),
         Entry::ContextLine { id, .. } => json!({"type": "context_line", "id": id}),
@@ -120,7 +148,7 @@ fn export(
     printer: &mut Printer,
 ) -> Result<()> {
     match (id, output) {
-        (Some(id), None) => printer.line(history.export_text(id, format)?.trim_end()),
+        (Some(id), None) => printer.document(&history.export_text(id, format)?),
         (id, Some(path)) => {
             let report = history.export(id, format, path)?;
             printer.aside(&format!("Written to {}.", path.display()));
@@ -147,6 +175,9 @@ fn import(history: &History, file: &Path, printer: &mut Printer) -> Result<()> {
             "{} imported, {} known already, {} that could not be read.",
             report.imported, report.unchanged, report.refused
         ));
+    }
+    if report.refused > 0 && report.imported + report.unchanged == 0 {
+        return Err(Error::NothingImported { path: file.to_path_buf(), refused: report.refused });
     }
     Ok(())
 }

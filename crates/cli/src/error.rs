@@ -18,6 +18,9 @@ pub(crate) enum Error {
     /// A model was checked and is not what it was.
     #[error("{wrong} files of `{model}` are not what its manifest says")]
     Damaged { model: String, wrong: usize },
+    /// Nothing in a file of conversations makes sense.
+    #[error("none of the {refused} conversations in `{}` could be read", .path.display())]
+    NothingImported { path: std::path::PathBuf, refused: usize },
     /// A measurement did not go as it must.
     #[error("the measurement is void: {reason}")]
     Measurement { reason: String },
@@ -52,6 +55,7 @@ impl Error {
             Self::Backend(error) => code_of(error),
             Self::Usage { .. } => "wrong_usage",
             Self::Damaged { .. } => "model_damaged",
+            Self::NothingImported { .. } => "import_refused",
             Self::Measurement { .. } | Self::Input { .. } | Self::Output(_) | Self::Setup { .. } => {
                 "internal"
             }
@@ -99,6 +103,10 @@ fn code_of(error: &backend::Error) -> &'static str {
         backend::Error::History { full: true, .. } | backend::Error::Export { full: true, .. } => "disk_full",
         backend::Error::PinnedTooLong { .. } => "prompt_too_long",
         backend::Error::ConversationUnknown { .. } => "conversation_missing",
+        backend::Error::MessageUnknown { .. } | backend::Error::NoReply { .. } => "message_missing",
+        backend::Error::Import { .. } => "import_refused",
+        backend::Error::Export { .. } => "export_failed",
+        backend::Error::History { .. } => "conversations_unavailable",
         backend::Error::Busy => "busy",
         backend::Error::Hub { kind, .. } => match kind {
             HubFailure::Offline => "offline",

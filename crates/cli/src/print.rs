@@ -199,6 +199,18 @@ impl Printer {
         self.stdout(&format!("{text}\n"));
     }
 
+    /// A whole document, as it is, unless a terminal would obey what is in it.
+    pub(crate) fn document(&mut self, text: &str) {
+        self.clear_progress();
+        let text = match (self.json, self.stdout_is_terminal) {
+            (true, _) => escape_controls(text),
+            (false, true) => harmless(text),
+            (false, false) => text.into(),
+        };
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        self.stdout(&format!("{text}{end}"));
+    }
+
     /// An object on a line of its own.
     pub(crate) fn json_line(&mut self, object: &impl Serialize) {
         let text = serde_json::to_string(object).expect("plain data with text keys becomes JSON");
