@@ -6,7 +6,7 @@
 //! - `ipc` holds everything that crosses to the interface: types, error codes, events. The interface's
 //!   `bindings.ts` is written from them by `tests/bindings.rs`.
 //! - `dialogs` asks the user for a file or folder: paths come from the system's own dialogue, or from what is
-//!   dropped on the window, and never from the interface.
+//!   dropped on the window, and never from the interface. Builds for developers let the end-to-end test answer.
 //! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
 mod commands;

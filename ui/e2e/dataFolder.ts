@@ -31,6 +31,19 @@ export class DataFolder {
     return join(this.path, "models");
   }
 
+  /** The file from which the window reads what its dialogues for files answer. */
+  get dialogueAnswer(): string {
+    return join(this.base, "dialogue-answer");
+  }
+
+  /**
+   * Lets the next dialogues for files answer a path: a file, or a folder that ends in a slash and gets a file of the
+   * name that the dialogue proposes. Nothing stands for a dialogue that is closed.
+   */
+  async answerDialogue(path: string): Promise<void> {
+    await writeFile(this.dialogueAnswer, path);
+  }
+
   /** Puts an intact copy of the built-in model there. */
   async addModel(id: string): Promise<string> {
     const folder = join(this.models, id);

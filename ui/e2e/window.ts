@@ -56,6 +56,10 @@ export type Hook =
   | "rename-title"
   | "pin"
   | "duplicate"
+  | "export-markdown"
+  | "export-json"
+  | "export-all"
+  | "import"
   | "delete"
   | "toast"
   | "toast-action"
@@ -424,6 +428,7 @@ async function isolated(data: DataFolder): Promise<NodeJS.ProcessEnv> {
     ...process.env,
     ...folders,
     HEARTH_DATA_DIR: data.path,
+    HEARTH_DIALOGUE_ANSWER: data.dialogueAnswer,
     // Figures and dates in the window follow the language of the system; the scenarios read English.
     LC_ALL: "C.UTF-8",
     LANGUAGE: "en",
