@@ -1,8 +1,11 @@
-// Conversations as a file that Hearth imports.
+// Conversations for a data folder: as a file that Hearth imports, and a long history made past it.
 
+import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type { DataFolder } from "./dataFolder";
+import { required } from "./webDriver";
 import { inTerminal } from "./window";
 
 const MINUTE = 60_000;
@@ -73,4 +76,24 @@ export async function importConversations(
   const file = { format: "hearth conversations", version: 1, conversations };
   await writeFile(path, JSON.stringify(file));
   await inTerminal(data, "conversations", "import", path);
+}
+
+/** Ids of a history that was made. */
+export interface LongHistory {
+  /** A conversation of 2,000 messages, and its last message. */
+  long: string;
+  last: string;
+  /** One of 20. */
+  short: string;
+  shortLast: string;
+}
+
+/** Fills a data folder with so many conversations of 20 messages, and two long ones, as an application of years has. */
+export async function makeLongHistory(
+  data: DataFolder,
+  conversations: number,
+): Promise<LongHistory> {
+  const program = required("HEARTH_LONG_HISTORY");
+  const { stdout } = await promisify(execFile)(program, [data.path, String(conversations)]);
+  return JSON.parse(stdout) as LongHistory;
 }

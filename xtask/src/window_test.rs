@@ -11,6 +11,9 @@ use crate::test::{Outcome, prepare_rust};
 use crate::workspace::Workspace;
 use crate::{interface, print, runtime, system};
 
+/// Makes a data folder with a long history.
+const LONG_HISTORY: &str = "long_history";
+
 /// Builds the window and runs the test on it; with `screenshots` it leaves pictures in `ui/screenshots`.
 ///
 /// # Errors
@@ -28,9 +31,14 @@ pub(crate) fn run(workspace: &Workspace, screenshots: bool) -> Result<Outcome> {
     interface::ensure_window_test_packages(workspace)?;
     let folder = workspace.interface().join("e2e");
     interface::script(&folder, "check")?;
-    print::step("Building the window, and the program for the terminal, which imports conversations");
+    print::step("Building the window, the program for the terminal, and the one that makes a long history");
     Program::cargo()
         .arguments(["build", "--package", "hearth-window", "--package", "cli", "--locked"])
+        .folder(workspace.root())
+        .run()?;
+    // By itself: with it the window would be built with what is only for tests.
+    Program::cargo()
+        .arguments(["build", "--package", "backend", "--example", LONG_HISTORY, "--locked"])
         .folder(workspace.root())
         .run()?;
 
@@ -40,6 +48,7 @@ pub(crate) fn run(workspace: &Workspace, screenshots: bool) -> Result<Outcome> {
         .folder(&folder)
         .variable("HEARTH_WINDOW", workspace.program("debug", "hearth-window"))
         .variable("HEARTH_TERMINAL", workspace.program("debug", "hearth"))
+        .variable("HEARTH_LONG_HISTORY", workspace.program("debug", &format!("examples/{LONG_HISTORY}")))
         .variable("HEARTH_WEBDRIVER", driver)
         .variable(runtime::VARIABLE, library);
     if let Some(display) = &display {
