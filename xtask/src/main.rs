@@ -10,12 +10,14 @@
 //! - `test`: every check, in order; `window_test` gives the end-to-end test its display and drivers, `fuzz`
 //!   builds and runs the fuzz targets
 //! - `bench`: `hearth bench` over model folders, in turn with other programs, as one table; `bench_resume`
-//!   measures how soon a conversation goes on after a restart, `bench_history` how quick a long history is
+//!   measures how soon a conversation goes on after a restart, `bench_history` how quick a long history is,
+//!   `bench_download` how quick a download is
 //! - `pin_catalog`: the catalogue of models against the hub
 //! - `command`, `stamp`, `workspace`, `print`, `error`: what they share
 
 mod arguments;
 mod bench;
+mod bench_download;
 mod bench_history;
 mod bench_resume;
 mod command;
@@ -65,6 +67,7 @@ fn perform() -> Result<()> {
             Subject::Speed => bench::bench(&workspace, &plan),
             Subject::Resume => bench_resume::bench(&workspace, &plan),
             Subject::History => bench_history::bench(&workspace),
+            Subject::Download => bench_download::bench(&workspace),
         },
         Task::PinCatalog { write } => pin_catalog::pin_catalog(&workspace, write),
     }

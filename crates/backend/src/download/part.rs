@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::Builder;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -16,6 +18,8 @@ use crate::store::{RecordedFile, part_path};
 
 /// After so many bytes the free room is looked at again.
 const ROOM_INTERVAL: u64 = 16 << 20;
+/// Chunks between the disk and the hash.
+const CHUNKS_BEHIND: usize = 8;
 const LARGEST_SIDECAR: u64 = 64 << 10;
 
 /// What lies beside the bytes.
@@ -98,44 +102,63 @@ impl Part {
         written.map_err(|error| self.failed(&error))
     }
 
-    /// Appends every chunk that comes.
-    pub(super) fn take_all<B: AsRef<[u8]>>(
+    /// Appends every chunk that comes. What was written is hashed on a thread of its own: either takes about as long
+    /// as the other.
+    pub(super) fn take_all<B: AsRef<[u8]> + Send>(
         mut self,
         mut chunks: mpsc::Receiver<B>,
         disk: &DiskRules,
     ) -> (Self, Result<Written>) {
+        let (hand, handed) = sync_channel::<B>(CHUNKS_BEHIND);
+        let mut hasher = self.hasher.clone();
+        let written = std::thread::scope(|scope| {
+            let hashing = || handed.into_iter().for_each(|chunk| hasher.update(chunk.as_ref()));
+            match Builder::new().name("download hash".into()).spawn_scoped(scope, hashing) {
+                Ok(_) => self.write_all(&mut chunks, hand, disk),
+                Err(error) => Err(self.failed(&error)),
+            }
+        });
+        self.hasher = hasher;
+        let result = match written {
+            Ok(Written::TooMuch) => self.restart().map(|()| Written::TooMuch),
+            written => written,
+        };
+        (self, result)
+    }
+
+    /// Writes every chunk that comes, and hands on those that were written.
+    fn write_all<B: AsRef<[u8]>>(
+        &mut self,
+        chunks: &mut mpsc::Receiver<B>,
+        hand: SyncSender<B>,
+        disk: &DiskRules,
+    ) -> Result<Written> {
         let mut unchecked = ROOM_INTERVAL;
         while let Some(chunk) = chunks.blocking_recv() {
-            let chunk = chunk.as_ref();
-            if self.length + chunk.len() as u64 > self.size {
-                let result = self.restart().map(|()| Written::TooMuch);
-                return (self, result);
+            let bytes = chunk.as_ref();
+            if self.length + bytes.len() as u64 > self.size {
+                return Ok(Written::TooMuch);
             }
-            unchecked += chunk.len() as u64;
+            unchecked += bytes.len() as u64;
             if unchecked >= ROOM_INTERVAL {
                 unchecked = 0;
                 let folder = self.path.parent().unwrap_or(&self.path);
-                let ahead = ROOM_INTERVAL.min(self.size - self.length);
-                if let Err(error) = disk.check_during(folder, ahead) {
-                    return (self, Err(error));
-                }
+                disk.check_during(folder, ROOM_INTERVAL.min(self.size - self.length))?;
             }
-            if let Err(error) = self.append(chunk) {
-                let error = self.failed(&error);
-                return (self, Err(error));
-            }
+            self.append(bytes).map_err(|error| self.failed(&error))?;
+            // Whoever hashes ends after this one.
+            hand.send(chunk).ok();
         }
-        (self, Ok(Written::All))
+        Ok(Written::All)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
-            // Some of it may be on the disk: only what was hashed counts.
+            // Some of it may be on the disk: only what is hashed counts.
             self.file.set_len(self.length)?;
             self.file.seek(SeekFrom::Start(self.length))?;
             return Err(error);
         }
-        self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         Ok(())
     }
