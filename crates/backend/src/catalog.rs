@@ -75,7 +75,7 @@ pub struct CatalogFile {
 pub struct MemoryNeed {
     /// Computed from sizes, never measured: weights, a KV cache of 4,096 tokens, and 300 MB.
     pub bytes: u64,
-    /// Whether the KV cache is in it; its size is not known of every model.
+    /// Whether the KV cache is in it; its size is not known of every model, and whoever shows `bytes` says so.
     pub includes_kv_cache: bool,
 }
 
@@ -98,7 +98,7 @@ pub struct PinDifference {
 }
 
 impl MemoryNeed {
-    /// Of a model with `weights` bytes.
+    /// Of a model with `weights` bytes. Without the bytes of a token the KV cache is left out.
     pub fn of(weights: u64, kv_bytes_per_token: Option<u64>, context: u64) -> Self {
         let kv = kv_bytes_per_token.map_or(0, |bytes| bytes.saturating_mul(context.min(USUAL_CONTEXT)));
         let bytes = weights.saturating_add(kv).saturating_add(OVERHEAD);

@@ -164,7 +164,7 @@ impl Downloads {
         variant: &str,
     ) -> Result<String> {
         // Looked up again: what is fetched depends on nothing that a window says but names.
-        let offer = self.library()?.offer(repository, Some(commit)).await?;
+        let offer = self.library()?.look_up(repository, Some(commit)).await?;
         let refused = |reason: String| Error::Unsupported { what: format!("`{repository}`"), reason };
         let found = offer.variants.iter().find(|known| known.name == variant);
         let chosen = found.ok_or_else(|| refused(format!("it has no variant `{variant}`")))?;

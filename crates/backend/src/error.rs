@@ -60,8 +60,12 @@ pub enum Error {
     #[error("`{file}` is not the file that was asked for: expected {expected}, found {found}")]
     WrongFile { file: Box<str>, expected: Box<str>, found: Box<str> },
     /// There is too little room for what is to come.
-    #[error("`{path}` has too little room: {missing} bytes more are needed")]
-    DiskFull { path: PathBuf, missing: u64 },
+    #[error("`{}` has too little room: {}", .path.display(), room_needed(*.missing))]
+    DiskFull {
+        path: PathBuf,
+        /// Bytes; 0 where it is not known.
+        missing: u64,
+    },
     /// A repository or folder holds no model that can run here.
     #[error("{what} cannot be used: {reason}")]
     Unsupported { what: String, reason: String },
@@ -111,6 +115,13 @@ impl Error {
             Self::Engine(failure) => Some(failure.kind),
             _ => None,
         }
+    }
+}
+
+fn room_needed(missing: u64) -> String {
+    match missing {
+        0 => "its disk is full".into(),
+        bytes => format!("{bytes} bytes more are needed"),
     }
 }
 

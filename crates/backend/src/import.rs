@@ -55,7 +55,10 @@ impl Import<'_> {
         mode: ImportMode,
         on_bytes: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<PathBuf>> {
-        let source = source.canonicalize().map_err(|error| failed("open", source, &error))?;
+        let real = source.canonicalize().map_err(|error| failed("open", source, &error))?;
+        // There the real path has a form that not every program reads.
+        let source =
+            if cfg!(windows) { std::path::absolute(source).unwrap_or(real.clone()) } else { real.clone() };
         let Some(files) = model_files(&source, self.stop)? else { return Ok(None) };
         let record = ModelRecord {
             id: id.to_owned(),
@@ -68,7 +71,7 @@ impl Import<'_> {
         check_name(id)?;
         make_folder(self.models)?;
         sweep(self.models);
-        if source.starts_with(self.models.canonicalize().unwrap_or_else(|_| self.models.to_path_buf())) {
+        if real.starts_with(self.models.canonicalize().unwrap_or_else(|_| self.models.to_path_buf())) {
             let reason = "it is in the library already".to_owned();
             return Err(Error::Unsupported { what: format!("`{}`", source.display()), reason });
         }

@@ -1,18 +1,25 @@
 //! The model library: what can be had, what is here, and how one becomes the other.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::ModelConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Catalog, CatalogEntry, MemoryNeed};
 use crate::directories::AppDirs;
 use crate::download::{DownloadOutcome, DownloadProgress, Downloader, RepairOutcome};
 use crate::error::{Error, Result};
-use crate::hub::{Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryId, Timing};
+use crate::hub::{
+    Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryFile, RepositoryId, Timing,
+};
 use crate::import::{Import, ImportMode};
 use crate::store::{DiskRules, InstalledModel, Manifest, ModelRecord, ModelStore, Origin, Unfinished};
-use crate::variants::{Variant, variants};
+use crate::variants::{Variant, memory_need, variants};
+
+/// Configurations that are read to tell the memory of a repository's models.
+const MOST_CONFIGURATIONS: usize = 4;
 
 /// A repository with the models in it.
 #[derive(Debug, Clone)]
@@ -108,10 +115,14 @@ impl Library {
         let record = manifest.map(|manifest| manifest.record);
         let weights = record.as_ref().map_or(model.size, ModelRecord::weights);
         let here = || Origin::Folder { path: model.folder.clone() };
+        let config = ModelConfig::read(&model.folder).unwrap_or_default();
+        // By the name that it had where it came from.
+        let mut sources = record.iter().flat_map(|record| &record.files).map(|file| file.source.clone());
+        let graph = sources.find(|path| path.ends_with(".onnx")).unwrap_or_default();
         InstalledDetails {
             can_remove: self.store.can_remove(&model),
             can_repair: matches!(&record, Some(ModelRecord { origin: Origin::Hub { .. }, .. })),
-            memory: MemoryNeed::of(weights, None, 0),
+            memory: memory_need(weights, &config, &graph),
             licence: record.as_ref().and_then(|record| record.licence.clone()),
             origin: record.map(|record| record.origin).or_else(|| is_linked.then(here)),
             is_linked,
@@ -148,14 +159,49 @@ impl Library {
         entry.record(Some(&listing))
     }
 
-    /// The models in any repository, at a commit, branch or tag.
+    /// The models in any repository, at a commit, branch or tag, with the memory that they take.
     ///
     /// # Errors
     /// [`Error::Hub`].
     pub async fn offer(&self, id: &RepositoryId, revision: Option<&str>) -> Result<Offer> {
+        let mut offer = self.look_up(id, revision).await?;
+        let Offer { repository, variants } = &mut offer;
+        let mut read: BTreeMap<String, Option<ModelConfig>> = BTreeMap::new();
+        for variant in variants.iter_mut().filter(|variant| variant.unsupported.is_none()) {
+            let Some(file) = variant.configuration().cloned() else { continue };
+            if !read.contains_key(&file.path) {
+                // Somebody waits for this list: a repository of many models is listed without.
+                if read.len() == MOST_CONFIGURATIONS {
+                    continue;
+                }
+                let config = self.configuration(repository, &file).await;
+                read.insert(file.path.clone(), config);
+            }
+            if let Some(Some(config)) = read.get(&file.path) {
+                variant.count_kv_cache(config);
+            }
+        }
+        Ok(offer)
+    }
+
+    /// The same from the listing alone, without what the KV cache takes.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub(crate) async fn look_up(&self, id: &RepositoryId, revision: Option<&str>) -> Result<Offer> {
         let repository = self.hub().repository(id, revision).await?;
         let files = self.hub().files(id, &repository.commit).await?;
         Ok(Offer { variants: variants(&files), repository })
+    }
+
+    /// What the file says of a model that is not here. It is told without where the file does not come or says
+    /// nothing that can be read: the download will tell better what is wrong.
+    async fn configuration(&self, repository: &Repository, file: &RepositoryFile) -> Option<ModelConfig> {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        let text = self.hub().text(&repository.id, &repository.commit, file).await;
+        let text =
+            text.inspect_err(|error| tracing::warn!(%error, "a model's memory is not known whole")).ok()?;
+        ModelConfig::of_text(name, &text).ok()
     }
 
     /// Fetches and installs; see [`Downloader::fetch`].

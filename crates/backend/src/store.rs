@@ -208,10 +208,10 @@ impl ModelStore {
     fn own_folder(&self, model: &InstalledModel) -> Result<PathBuf> {
         let name = model.id.strip_prefix("installed/").unwrap_or(&model.id);
         let folder = self.installed.join(name);
-        if model.source != ModelSource::Installed
-            || !engine::is_plain_file_name(&name.replace('@', "-"))
-            || !folder.is_dir()
-        {
+        // Whoever puts a folder there by hand calls it as he likes.
+        let is_own =
+            folder.parent() == Some(self.installed.as_path()) && folder.file_name() == Some(name.as_ref());
+        if model.source != ModelSource::Installed || !is_own || name.starts_with('.') || !folder.is_dir() {
             let reason = "it does not lie in the folder of installed models; delete it where it lies";
             return Err(Error::Unsupported { what: format!("`{}`", model.id), reason: reason.into() });
         }

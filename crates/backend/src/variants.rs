@@ -1,5 +1,6 @@
 //! The models in a repository of files: which graphs there are, what belongs to each, and which suits a CPU.
 
+use engine::ModelConfig;
 use serde::Serialize;
 
 use crate::catalog::{MemoryNeed, is_weights, within};
@@ -42,6 +43,8 @@ pub struct Variant {
 
 /// Files beside a model that belong to it, at the top of its folder.
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.json"];
+/// What tells the dimensions of a model.
+const CONFIGURATIONS: [&str; 2] = ["config.json", "genai_config.json"];
 /// A graph with a twentieth of the bytes of another one has lost its weights.
 const EMPTY_SHARE: u64 = 20;
 
@@ -65,6 +68,19 @@ pub fn variants(files: &[RepositoryFile]) -> Vec<Variant> {
 }
 
 impl Variant {
+    /// The file that says how large its KV cache is.
+    pub(crate) fn configuration(&self) -> Option<&RepositoryFile> {
+        CONFIGURATIONS
+            .iter()
+            .find_map(|name| self.files.iter().find(|file| within(&self.folder, &file.path) == Some(*name)))
+    }
+
+    /// Counts what `config` says of the KV cache into the memory that it takes.
+    pub(crate) fn count_kv_cache(&mut self, config: &ModelConfig) {
+        let weights = self.files.iter().filter(|file| is_weights(&file.path)).map(|file| file.size).sum();
+        self.memory = memory_need(weights, config, &self.graph);
+    }
+
     /// What is to be fetched of `repository`.
     pub fn record(&self, repository: &Repository) -> ModelRecord {
         let id = format!("{}-{}", repository.id.name(), self.name).to_ascii_lowercase();
@@ -138,6 +154,14 @@ fn variant(graph: &RepositoryFile, files: &[&RepositoryFile]) -> Variant {
         unsupported,
         files: belonging,
     }
+}
+
+/// The memory that a model takes with so many bytes of weights. Exporters name a graph by its kind of numbers; its KV
+/// cache has elements of two bytes where that is f16, and of four otherwise.
+pub(crate) fn memory_need(weights: u64, config: &ModelConfig, graph: &str) -> MemoryNeed {
+    let element_bytes = if graph.contains("f16") || graph.contains("fp16") { 2 } else { 4 };
+    let context = config.context_length.map_or(u64::MAX, |tokens| tokens as u64);
+    MemoryNeed::of(weights, config.kv_bytes_per_token(element_bytes), context)
 }
 
 /// Whether the file at `path` is part of the model whose graph is `graph` and whose folder is `folder`.

@@ -4,11 +4,13 @@
 mod bare;
 #[path = "support/downloads.rs"]
 mod downloads;
+#[path = "support/ember.rs"]
+mod ember;
 #[path = "support/hub.rs"]
 mod server;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backend::hub::{HubFailure, NetworkSettings, RepositoryId};
@@ -16,24 +18,11 @@ use backend::{
     Backend, Download, DownloadKind, DownloadPhase, DownloadState, Error, ImportMode, Library, Settings,
 };
 use downloads::{REPOSITORY, online};
+use ember::{ember, ember_files};
 use server::{Act, COMMIT, HubServer};
 use tempfile::TempDir;
 
 const GRAPH: &str = "model.onnx";
-
-fn ember() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../models/ember")
-        .canonicalize()
-        .expect("the built-in model")
-}
-
-/// The files of Ember that a model is made of.
-fn ember_files() -> Vec<(&'static str, Vec<u8>)> {
-    [GRAPH, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-        .map(|name| (name, fs::read(ember().join(name)).expect("part of Ember")))
-        .into()
-}
 
 /// A hub that has Ember, and an application that asks it.
 struct Stage {
@@ -111,7 +100,8 @@ fn a_download_goes_on_by_itself_and_ends_among_the_models() {
         let [model] = details.as_slice() else { panic!("{details:?}") };
         assert!(model.can_remove && model.can_repair && !model.is_linked);
         let weights = fs::metadata(ember().join(GRAPH)).expect("there").len();
-        assert_eq!(model.memory.bytes, weights + 300_000_000, "the weights and what runs them");
+        assert!(model.memory.includes_kv_cache);
+        assert!(model.memory.bytes > weights + 300_000_000, "the weights, what runs them, and the KV cache");
         assert_eq!(backend.library().expect("a library").disk_use().installed, model.model.size);
     });
 }
@@ -355,6 +345,32 @@ fn a_repair_fetches_what_is_wrong_and_says_how_much_that_was() {
         backend.downloads().cancel(&id).await.expect("given up");
         assert!(backend.downloads().list().is_empty() && stage.staged().is_empty(), "{:?}", stage.staged());
         assert_eq!(names(&backend), [id], "the model itself stays");
+    });
+}
+
+#[test]
+fn a_model_is_not_removed_while_it_is_repaired_and_is_as_soon_as_the_repair_is_given_up() {
+    let stage = Stage::new();
+    online(async {
+        let backend = stage.open();
+        let id = install(&backend).await;
+        fs::write(stage.models().join(&id).join(GRAPH), "no graph").expect("written");
+        stage.server.act(GRAPH, 1, Act::Drip);
+        let meanwhile = async {
+            until(&backend, |list| list.iter().any(is_coming)).await;
+            let refused = backend.remove_model(&id).await.expect_err("files of it would come back");
+            assert!(refused.to_string().contains("under way"), "{refused}");
+            assert_eq!(names(&backend), [id.as_str()], "it is where it was");
+            backend.downloads().pause(&id).await;
+        };
+        let (repaired, ()) = tokio::join!(backend.repair_model(&id), meanwhile);
+        assert_eq!(repaired.expect("stopped"), None);
+        assert!(stage.staged().iter().any(|name| name.ends_with(".repair")), "{:?}", stage.staged());
+        backend.remove_model(&id).await.expect("removed");
+        assert_eq!(stage.staged().len(), 2, "the model and its lock: {:?}", stage.staged());
+        backend.restore_model(&id).await.expect("put back");
+        assert_eq!(stage.staged(), Vec::<String>::new());
+        assert_eq!(names(&backend), [id]);
     });
 }
 

@@ -111,6 +111,35 @@ fn a_listing_that_goes_on_page_after_page_is_left() {
 }
 
 #[test]
+fn pages_that_together_have_more_files_than_any_model_are_left() {
+    let place = Place::new();
+    place.server.change(REPOSITORY, |repository| {
+        repository.files = (0..10_500).map(|n| (format!("part-{n:05}.json"), b"{}".to_vec())).collect();
+    });
+    assert_eq!(kind_of(online(place.fetch())), HubFailure::Protocol);
+    let pages = place.server.take_seen().iter().filter(|seen| seen.target.contains("/tree/")).count();
+    assert_eq!(pages, 11, "of 1,000 files each, and none after the one that goes beyond 10,000");
+}
+
+/// Mirrors pass on what the hub says of the next page, its own address included.
+#[test]
+fn the_next_page_is_asked_of_whom_the_first_one_was() {
+    let place = Place::new();
+    let files: Vec<(String, Vec<u8>)> = (0..25).map(|n| (format!("part-{n:02}.json"), vec![n; 10])).collect();
+    place.server.change(REPOSITORY, |repository| repository.files = files.into_iter().collect());
+    place.server.page(10);
+    place.server.change(REPOSITORY, |repository| repository.pages_at = Some("https://hub.invalid".into()));
+    online(async {
+        let hub = place.hub();
+        let repository = hub.repository(&id(REPOSITORY), None).await.expect("found");
+        let listed = hub.files(&id(REPOSITORY), &repository.commit).await.expect("listed");
+        assert_eq!(listed.len(), 25);
+    });
+    let entries = NetworkLedger::new(place.data.path()).entries();
+    assert!(entries.iter().all(|entry| entry.host == "127.0.0.1"), "{entries:?}");
+}
+
+#[test]
 fn a_card_may_have_any_form() {
     let place = Place::new();
     let cases = [

@@ -2,38 +2,27 @@
 
 #[path = "support/downloads.rs"]
 mod downloads;
+#[path = "support/ember.rs"]
+mod ember;
 #[path = "support/hub.rs"]
 mod server;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use backend::hub::{Digest, NetworkSettings, RepositoryFile, RepositoryId};
+use backend::hub::{Digest, NetworkSettings, RepositoryFile, RepositoryId, RepositoryLink};
 use backend::{
     AppDirs, Backend, CancellationToken, Catalog, DownloadOutcome, Downloader, Error, Fit, ImportMode,
     Inference, Library, LoadOptions, LoadedModel, MANIFEST, Manifest, Memory, MemoryNeed, ModelStore, Pins,
     Precision, variants,
 };
 use downloads::{Place, REPOSITORY, online};
+use ember::{ember, ember_files};
 use engine::Engine;
 use engine::scripted::ScriptedDecoder;
-use server::COMMIT;
-
-fn ember() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../models/ember")
-        .canonicalize()
-        .expect("the built-in model")
-}
-
-/// The files of Ember that a model is made of.
-fn ember_files() -> Vec<(&'static str, Vec<u8>)> {
-    ["model.onnx", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-        .map(|name| (name, fs::read(ember().join(name)).expect("part of Ember")))
-        .into()
-}
+use server::{Act, COMMIT, HubServer};
 
 fn listed(path: &str, size: u64) -> RepositoryFile {
     RepositoryFile { path: path.into(), size, digest: Digest::Sha256([1; 32]) }
@@ -235,16 +224,26 @@ fn a_repository_offers_what_suits_a_cpu_first_and_says_why_the_rest_does_not() {
 }
 
 #[test]
-fn a_repository_is_named_by_its_id_or_by_any_link_to_it() {
-    for text in [
-        "someone/small-model",
-        " someone/small-model ",
-        "https://huggingface.co/someone/small-model",
-        "https://huggingface.co/someone/small-model/",
-        "https://huggingface.co/someone/small-model/tree/main/onnx?x=1#y",
-        "hf://hub/someone/small-model",
+fn a_repository_is_named_by_its_id_or_by_a_link_to_it_at_the_hub() {
+    let commit = "0123456789012345678901234567890123456789";
+    let at_commit = format!("https://hf.co/someone/small-model/commit/{commit}");
+    for (text, revision) in [
+        ("someone/small-model", None),
+        (" someone/small-model ", None),
+        ("https://huggingface.co/someone/small-model", None),
+        ("https://huggingface.co/someone/small-model/", None),
+        ("https://HuggingFace.co/someone/small-model?library=onnx#files", None),
+        ("https://huggingface.co/someone/small-model/tree/v1.0", Some("v1.0")),
+        ("https://huggingface.co/someone/small-model/tree/main/onnx?x=1#y", Some("main")),
+        ("https://huggingface.co/someone/small-model/blob/main/onnx/model.onnx", Some("main")),
+        ("https://huggingface.co/someone/small-model/resolve/v2/config.json?download=true", Some("v2")),
+        ("https://huggingface.co/someone/small-model/discussions/3", None),
+        (&at_commit, Some(commit)),
+        ("https://mirror.example:8443/someone/small-model/tree/v1.0", Some("v1.0")),
+        ("hf://someone/small-model", None),
     ] {
-        assert_eq!(RepositoryId::parse(text).expect(text).as_str(), REPOSITORY);
+        let link = RepositoryLink::parse(text, Some("mirror.example:8443")).expect(text);
+        assert_eq!((link.id.as_str(), link.revision.as_deref()), (REPOSITORY, revision), "{text}");
     }
     for text in [
         "",
@@ -255,11 +254,58 @@ fn a_repository_is_named_by_its_id_or_by_any_link_to_it() {
         "a//b",
         "/a/b",
         "https://huggingface.co/",
+        "https://huggingface.co/someone",
+        "https://huggingface.co/datasets/someone/small-model",
+        "https://huggingface.co/someone/small-model/tree/refs%2Fpr%2F1",
+        "https://huggingface.co.example/someone/small-model",
+        "https://huggingface.co@evil.example/someone/small-model",
+        "https://user@huggingface.co/someone/small-model",
+        "https://github.com/someone/small-model",
+        "https://modelscope.cn/models/someone/small-model",
+        "https://mirror.example/someone/small-model",
         "file:///a/b",
         "a b/c",
         "C:/a",
     ] {
-        assert!(RepositoryId::parse(text).is_err(), "{text}");
+        assert!(RepositoryLink::parse(text, Some("mirror.example:8443")).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_memory_of_a_repositorys_models_has_their_kv_cache_in_it_as_far_as_they_tell() {
+    let server = HubServer::start();
+    let config = br#"{"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 3072,
+        "max_position_embeddings": 131072}"#;
+    let files = [
+        ("onnx/model_q4.onnx", vec![1; 5000]),
+        ("onnx/model_q4f16.onnx", vec![2; 5000]),
+        ("tokenizer.json", vec![b' '; 10]),
+        ("config.json", config.to_vec()),
+    ];
+    server.store(REPOSITORY, &files);
+    let data = tempfile::tempdir().expect("a folder");
+    let settings = NetworkSettings { mirror: Some(server.endpoint()), ..NetworkSettings::default() };
+    let library = Library::open(&directories(data.path()), &settings).expect("a library");
+    let id = RepositoryId::parse(REPOSITORY).expect("an id");
+    let needs = || {
+        let offer = online(library.offer(&id, None)).expect("listed");
+        offer.variants.iter().map(|variant| (variant.precision, variant.memory)).collect::<Vec<_>>()
+    };
+    // Keys and values of 32 layers of 32 heads of 96 elements, for 4,096 tokens.
+    let kv = |element: u64| 2 * 32 * 32 * 96 * element * 4096;
+    for (precision, need) in needs() {
+        let element = if precision == Precision::Q4 { 4 } else { 2 };
+        assert!(need.includes_kv_cache, "{precision:?}");
+        assert_eq!(need.bytes, 300_000_000 + 5000 + kv(element), "{precision:?}");
+    }
+    let asked = server.take_seen().iter().filter(|seen| seen.target.contains("config.json")).count();
+    assert_eq!(asked, 2, "once for both, and where that leads");
+    for (name, act) in [("gone", Act::Status(404, vec![])), ("wrong", Act::BitFlipped(99))] {
+        server.act("config.json", 1, act);
+        for (precision, need) in needs() {
+            assert!(!need.includes_kv_cache, "{name}: {precision:?}");
+            assert_eq!(need.bytes, 300_000_000 + 5000, "{name}: {precision:?}");
+        }
     }
 }
 
@@ -300,6 +346,11 @@ fn a_folder_is_copied_whole_or_linked_and_checked_either_way() {
         .expect("not stopped");
     let manifest = Manifest::read(&folder).expect("readable").expect("there");
     assert_eq!(copied, manifest.record.size());
+    #[cfg(unix)]
+    for made in [&folder, &data.path().join("models")] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(made).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o700, "{} is nobody else's", made.display());
+    }
     for file in &manifest.record.files {
         assert!(
             fs::read(folder.join(&file.path)).expect("there")
@@ -457,35 +508,4 @@ fn an_address_that_may_not_be_asked_disturbs_nothing_that_needs_no_network() {
     let library = Library::open(&directories(data.path()), &settings).expect("a library");
     let error = online(async { library.hub().search("x", 1).await }).expect_err("it is offline");
     assert!(error.to_string().contains("switched off"), "an empty field says nothing: {error}");
-}
-
-#[test]
-fn the_fixture_models_come_through_a_hub_and_pass_the_checks() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/models");
-    if !fixtures.is_dir() {
-        assert!(std::env::var_os("CI").is_none(), "the fixtures must lie at {}", fixtures.display());
-        println!("skipped: there are no fixtures at {}", fixtures.display());
-        return;
-    }
-    for model in ["concat-f32", "gqa-f32"] {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(fixtures.join(model)).expect("listed").flatten() {
-            if entry.path().is_file() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                files.push((name, fs::read(entry.path()).expect("read")));
-            }
-        }
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-        let place = Place::with(&files);
-        online(async {
-            let id = RepositoryId::parse(REPOSITORY).expect("an id");
-            let repository = place.hub().repository(&id, None).await.expect("found");
-            let offered = variants(&place.hub().files(&id, &repository.commit).await.expect("listed"));
-            let variant = offered.iter().find(|variant| variant.unsupported.is_none()).expect(model);
-            let downloader = Downloader::new(place.hub(), place.models());
-            let record = variant.record(&repository);
-            downloader.fetch(&record, &CancellationToken::new(), |_| {}).await.expect(model);
-        });
-        assert_eq!(place.visible().len(), 1, "{model}");
-    }
 }

@@ -47,6 +47,30 @@ fn a_model_presents_itself_and_one_that_does_not_is_called_like_its_folder() {
 }
 
 #[test]
+fn a_model_that_somebody_put_there_can_be_removed_whatever_it_is_called_and_nothing_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directories = directories(folder.path());
+    let named = ["My Model (new)", "modèle", &"m".repeat(120)];
+    for name in named {
+        make_model(&directories.models(), name, "{}");
+    }
+    make_model(folder.path(), "beside", "{}");
+    let store = ModelStore::new(&directories);
+    for name in named {
+        let model = store.find(name).expect("listed");
+        store.remove(&model).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!model.folder.exists(), "{name}");
+    }
+    let beside = store.find(&folder.path().join("beside").display().to_string()).expect("by its path");
+    let models = directories.models();
+    for id in [beside.id.clone(), format!("{}/../beside", models.display()), "../beside".into(), ".".into()] {
+        let model = backend::InstalledModel { id: id.clone(), ..beside.clone() };
+        assert!(matches!(store.remove(&model), Err(Error::Unsupported { .. })), "{id}");
+    }
+    assert!(folder.path().join("beside").is_dir());
+}
+
+#[test]
 fn a_link_is_followed_once_and_only_from_a_folder_that_holds_no_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let directories = directories(folder.path());

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use backend::hub::RepositoryId;
+use backend::hub::{RepositoryId, RepositoryLink};
 use backend::{
-    CancellationToken, CheckedFile, DownloadOutcome, Fit, ImportMode, Library, Memory, MemoryNeed,
+    CancellationToken, CheckedFile, DownloadOutcome, Fit, ImportMode, Library, Manifest, Memory, MemoryNeed,
     ModelRecord, RepairOutcome, Variant,
 };
 use serde_json::json;
@@ -118,8 +118,8 @@ async fn plan(library: &Library, arguments: &AddArguments, printer: &mut Printer
         let known = format!("the catalogue has {known}; any other repository is called `owner/name`");
         return Err(backend::Error::ModelUnknown { id: name.clone(), known }.into());
     }
-    let id = RepositoryId::parse(name)?;
-    let offer = library.offer(&id, arguments.revision.as_deref()).await?;
+    let RepositoryLink { id, revision } = library.hub().link(name)?;
+    let offer = library.offer(&id, arguments.revision.as_deref().or(revision.as_deref())).await?;
     let licence = offer.repository.licence.as_deref().unwrap_or("none is named");
     let text = format!(
         "`{id}` is not in Hearth's catalogue: nobody has tried it here. Its licence: {licence}. Its files will \
@@ -180,7 +180,9 @@ pub(crate) fn verify(run: &Run, name: &str, printer: &mut Printer) -> Result<()>
     let stop = CancellationToken::new();
     let cancel = stop.clone();
     let _working = interrupts.working(move || cancel.cancel());
-    let checked = library.store().verify(&model, &stop, &mut verifying(printer, model.size));
+    // What this machine made of a model lies beside its files, and is not compared.
+    let total = Manifest::read(&model.folder)?.map_or(model.size, |manifest| manifest.record.size());
+    let checked = library.store().verify(&model, &stop, &mut verifying(printer, total));
     printer.end_progress();
     let Some(checked) = checked? else { return Ok(()) };
     tell_files(&checked, printer);
@@ -284,7 +286,7 @@ fn tell_files(checked: &[CheckedFile], printer: &mut Printer) {
             line["type"] = "file".into();
             printer.json_line(&line);
         } else if !file.state.is_right() {
-            printer.line(&format!("{}: {:?}", file.path, file.state));
+            printer.line(&format!("{}: {}", file.path, file.state));
         }
     }
 }

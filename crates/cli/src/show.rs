@@ -1,7 +1,7 @@
 //! `hearth models list --available` and `show`: what is known of models before they are here, and after.
 
-use backend::hub::RepositoryId;
-use backend::{CatalogEntry, Fit, InstalledModel, Manifest, Memory, Origin, Variant};
+use backend::hub::RepositoryLink;
+use backend::{CatalogEntry, Fit, InstalledModel, Manifest, Memory, MemoryNeed, Origin, Variant};
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -20,7 +20,7 @@ pub(crate) fn list_available(run: &Run, printer: &mut Printer) -> Result<()> {
             printer.json_line(&entry_line("available", entry, fit));
         } else {
             let size = entry.size().map_or("size unknown".into(), bytes);
-            let fit = fit.map_or("", fit_words);
+            let fit = entry.memory().map_or(String::new(), |need| fit_of(&need, &memory));
             printer.line(&format!(
                 "{:widest$}  {}, {size}, {}, {fit}",
                 entry.id, entry.title, entry.base_licence
@@ -43,8 +43,8 @@ pub(crate) fn show(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
     if !name.contains('/') {
         library.store().find(name)?;
     }
-    let id = RepositoryId::parse(name)?;
-    let offer = run.wait(library.offer(&id, None))?;
+    let RepositoryLink { id, revision } = library.hub().link(name)?;
+    let offer = run.wait(library.offer(&id, revision.as_deref()))?;
     let memory = Memory::now();
     if printer.is_json() {
         let variants: Vec<Value> =
@@ -65,7 +65,7 @@ pub(crate) fn show(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
     for variant in &offer.variants {
         let about = match &variant.unsupported {
             Some(reason) => format!("not usable: {reason}"),
-            None => fit_words(variant.memory.fit(&memory)).to_owned(),
+            None => fit_of(&variant.memory, &memory),
         };
         printer.line(&format!("  {}  {}  {}  {about}", variant.name, variant.graph, bytes(variant.size)));
     }
@@ -119,9 +119,12 @@ fn show_entry(entry: &CatalogEntry, printer: &mut Printer) {
         "size        {}",
         entry.size().map_or("told by the hub before the download".into(), bytes)
     ));
-    if let (Some(need), Some(fit)) = (entry.memory(), fit) {
-        let without = if need.includes_kv_cache { "" } else { ", without the KV cache" };
-        printer.line(&format!("memory      {} (computed{without}): {}", bytes(need.bytes), fit_words(fit)));
+    if let Some(need) = entry.memory() {
+        printer.line(&format!(
+            "memory      {} (computed): {}",
+            bytes(need.bytes),
+            fit_of(&need, &Memory::now())
+        ));
     }
     for note in &entry.notes {
         printer.line(&format!("  {note}"));
@@ -133,14 +136,16 @@ fn entry_line(kind: &str, entry: &CatalogEntry, fit: Option<Fit>) -> Value {
         "type": kind, "id": entry.id, "name": entry.title, "repository": entry.repository,
         "commit": entry.commit, "licence": entry.base_licence, "base_model": entry.base_model,
         "parameters": entry.parameters, "context_length": entry.context, "size": entry.size(),
-        "memory_computed": entry.memory().map(|need| need.bytes), "fit": fit.map(fit_code),
+        "memory_computed": entry.memory().map(|need| need.bytes),
+        "memory_includes_kv_cache": entry.memory().map(|need| need.includes_kv_cache),
+        "fit": fit.map(fit_code),
     })
 }
 
 fn variant_line(variant: &Variant, memory: &Memory) -> Value {
     json!({
         "name": variant.name, "graph": variant.graph, "precision": variant.precision, "size": variant.size,
-        "memory_computed": variant.memory.bytes, "fit": fit_code(variant.memory.fit(memory)),
+        "memory_computed": variant.memory.bytes, "memory_includes_kv_cache": variant.memory.includes_kv_cache, "fit": fit_code(variant.memory.fit(memory)),
         "unsupported": variant.unsupported,
     })
 }
@@ -151,6 +156,13 @@ fn fit_code(fit: Fit) -> &'static str {
         Fit::Tight => "tight",
         Fit::TooLarge => "too_large",
     }
+}
+
+/// Whether a model goes into this machine's memory, and what that leaves out.
+fn fit_of(need: &MemoryNeed, memory: &Memory) -> String {
+    let without =
+        if need.includes_kv_cache { "" } else { " (without the KV cache, whose size is not known)" };
+    format!("{}{without}", fit_words(need.fit(memory)))
 }
 
 pub(crate) fn fit_words(fit: Fit) -> &'static str {

@@ -1,5 +1,7 @@
 //! `hearth models` over a hub on this machine: fetching, checking, repairing, importing.
 
+#[path = "../../backend/tests/support/ember.rs"]
+mod ember;
 #[path = "../../backend/tests/support/hub.rs"]
 mod server;
 mod support;
@@ -8,9 +10,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Command;
 
+use ember::{ember, ember_files};
 use serde_json::Value;
 use server::{Act, COMMIT, HubServer};
-use support::{Hearth, Ran, copy_of, ember, fixtures};
+use support::{Hearth, Ran, copy_of};
 
 const REPOSITORY: &str = "someone/ember-copy";
 
@@ -46,12 +49,6 @@ impl Place {
     fn run_as_it_is(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().expect("the program starts"))
     }
-}
-
-fn ember_files() -> Vec<(&'static str, Vec<u8>)> {
-    ["model.onnx", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-        .map(|name| (name, fs::read(ember().join(name)).expect("part of Ember")))
-        .into()
 }
 
 #[track_caller]
@@ -105,6 +102,8 @@ fn damage_is_found_and_repaired_and_a_model_can_be_removed() {
         ran.lines().into_iter().filter(|line| line["type"] == "file" && line["state"] != "right").collect();
     let [wrong] = states.as_slice() else { panic!("one file is wrong: {states:?}") };
     assert_eq!((&wrong["path"], &wrong["state"]), (&"model.onnx".into(), &"wrongBytes".into()));
+    let plain = place.run(&["models", "verify", "ember-copy-model"]).stdout;
+    assert!(plain.contains("model.onnx: it has other bytes\n"), "{plain}");
     place.server.take_seen();
     let repaired = last(&place.run(&["models", "repair", "ember-copy-model", "--json"]).succeeded());
     assert_eq!(repaired["type"], "repaired");
@@ -154,6 +153,7 @@ fn searches_and_repositories_are_shown() {
     let shown = last(&place.run(&["models", "show", REPOSITORY, "--json"]).succeeded());
     assert_eq!((&shown["commit"], &shown["licence"]), (&COMMIT.into(), &"apache-2.0".into()));
     assert_eq!(shown["variants"][0]["fit"], "fits");
+    assert_eq!(shown["variants"][0]["memory_includes_kv_cache"], true, "{shown}");
     let plain = place.run(&["models", "show", REPOSITORY]).succeeded().stdout;
     assert!(plain.contains("model.onnx"), "{plain}");
 }
@@ -228,47 +228,4 @@ fn a_folder_is_imported_and_answers() {
     let ran = place.run(&["models", "import", "/nowhere/at/all", "--json"]);
     assert_eq!((ran.code, &last(&ran)["code"]), (Some(1), &"library".into()));
     assert!(place.server.take_seen().is_empty(), "nobody was asked");
-}
-
-#[test]
-fn the_fixture_models_come_from_a_hub_and_give_their_golden_ids() {
-    let Some(fixtures) = fixtures() else { return };
-    for model in ["concat-f32", "gqa-f32"] {
-        let folder = fixtures.join("models").join(model);
-        let files: Vec<(String, Vec<u8>)> = fs::read_dir(&folder)
-            .expect("listed")
-            .flatten()
-            .filter(|entry| entry.path().is_file())
-            .map(|entry| {
-                (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("read"))
-            })
-            .collect();
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-        let place = Place::new();
-        place.server.store(&format!("someone/{model}"), &files);
-        let installed =
-            last(&place.run(&["models", "add", &format!("someone/{model}"), "--json"]).succeeded());
-        let golden: Value =
-            serde_json::from_slice(&fs::read(folder.join("golden.json")).expect("there")).expect("JSON");
-        let case = &golden["cases"][0];
-        let ids = |name: &str| -> Vec<String> {
-            case[name].as_array().expect("ids").iter().map(Value::to_string).collect()
-        };
-        let (prompt, expected) = (ids("prompt_ids"), ids("greedy_ids"));
-        let finish = place
-            .run(&[
-                "complete",
-                "--json",
-                "--temperature=0",
-                "--threads=1",
-                &format!("--model={}", installed["id"].as_str().expect("an id")),
-                &format!("--prompt-ids={}", prompt.join(",")),
-                &format!("--max-tokens={}", expected.len()),
-            ])
-            .succeeded()
-            .finish();
-        let got: Vec<String> =
-            finish["token_ids"].as_array().expect("ids").iter().map(Value::to_string).collect();
-        assert_eq!(got, expected, "{model}");
-    }
 }

@@ -113,6 +113,21 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Reads one file of a model that is not here: the text of `config.json`, or of `genai_config.json`, as `name`
+    /// says.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::read`].
+    pub fn of_text(name: &str, text: &[u8]) -> Result<Self> {
+        let mut config = Self::default();
+        let file = JsonFile::parse(Path::new(name), text)?;
+        match name {
+            "genai_config.json" => config.take_genai(&file)?,
+            _ => config.take_config(&file)?,
+        }
+        Ok(config)
+    }
+
     fn take_config(&mut self, file: &JsonFile) -> Result<()> {
         // Multimodal files keep the decoder's numbers one level down; the outer ones win where both exist.
         let text = file.object("text_config")?;
@@ -164,6 +179,14 @@ impl ModelConfig {
         let embeddings = if self.tied_embeddings.unwrap_or(false) { 1 } else { 2 };
         let vocabulary = embeddings * wide(self.vocabulary_size?) * hidden;
         Some(vocabulary + wide(self.layers?) * (attention + feed_forward))
+    }
+
+    /// Bytes of one token in the KV cache of all layers, of elements of `element_bytes`: at most, as some models keep
+    /// less of some layers. `None` where a dimension is unknown.
+    pub fn kv_bytes_per_token(&self, element_bytes: u64) -> Option<u64> {
+        let [layers, heads, head] =
+            [self.layers?, self.key_value_heads?, self.head_size?].map(|size| size as u64);
+        Some(2 * layers * heads * head * element_bytes)
     }
 
     /// What rewrites of the attention are compared with.

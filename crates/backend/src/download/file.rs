@@ -198,7 +198,7 @@ impl Fetch<'_, '_, '_> {
             () = source.stop.cancelled() => return Ok((part, Ok(Received::Stopped))),
             answer = asked => answer,
         };
-        let answer = match answer.and_then(|answer| self.check(&answer).map(|()| answer)) {
+        let answer = match answer.and_then(|answer| self.check(&answer, part.length).map(|()| answer)) {
             Ok(answer) => answer,
             Err(error) => return Ok((part, Err(error))),
         };
@@ -227,8 +227,8 @@ impl Fetch<'_, '_, '_> {
         answer.content_range() == Some((part.length, self.file.size))
     }
 
-    /// Refuses an answer that contradicts what is known of the file.
-    fn check(&self, answer: &Answer) -> Result<()> {
+    /// Refuses an answer that contradicts what is known of the file, of which `there` bytes are there.
+    fn check(&self, answer: &Answer, there: u64) -> Result<()> {
         if !answer.status.is_success() {
             return Ok(());
         }
@@ -247,7 +247,12 @@ impl Fetch<'_, '_, '_> {
         if let Some(encoding) = answer.encoding() {
             return Err(answer.broken(&format!("it sent `{encoding}` in the place of the bytes")));
         }
-        if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
+        // Some servers say so of any text: one of the right length is for the digest to judge.
+        let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        let is_long_enough =
+            length.is_some_and(|length| [self.file.size, self.file.size - there].contains(&length));
+        if answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) && !is_long_enough
+        {
             return Err(
                 answer.broken("a web page came in the place of the file; does this network ask for a login?")
             );

@@ -18,34 +18,21 @@ const DEEPEST_PATH: usize = 4;
 pub struct RepositoryId(String);
 
 impl RepositoryId {
-    /// Reads `owner/name`, or a link to a repository's page or to one of its files.
+    /// Reads `owner/name`. Links are read by [`super::RepositoryLink`].
     ///
     /// # Errors
     /// [`Error::Name`].
     pub fn parse(text: &str) -> Result<Self> {
         let refused = |reason: &str| Error::Name { name: text.to_owned(), reason: reason.to_owned() };
-        let trimmed = text.trim();
-        let path = match trimmed.split_once("://") {
-            Some(("https" | "http" | "hf", rest)) => {
-                let (_host, path) =
-                    rest.split_once('/').ok_or_else(|| refused("the link names no repository"))?;
-                path.split(['?', '#']).next().unwrap_or_default()
+        match text.trim().split('/').collect::<Vec<_>>()[..] {
+            [owner, name] if is_plain_file_name(owner) && is_plain_file_name(name) => {
+                Ok(Self(format!("{owner}/{name}")))
             }
-            Some(_) => return Err(refused("it is no link to a web page")),
-            None => trimmed,
-        };
-        let is_link = path.len() != trimmed.len();
-        let mut segments = path.split('/').filter(|segment| !is_link || !segment.is_empty());
-        let (Some(owner), Some(name)) = (segments.next(), segments.next()) else {
-            return Err(refused("a repository is called `owner/name`"));
-        };
-        if !is_link && segments.next().is_some() {
-            return Err(refused("a repository is called `owner/name`"));
+            [_, _] => {
+                Err(refused("a repository is called `owner/name`, of letters, digits, `.`, `_` and `-`"))
+            }
+            _ => Err(refused("a repository is called `owner/name`")),
         }
-        if !is_plain_file_name(owner) || !is_plain_file_name(name) {
-            return Err(refused("a repository is called `owner/name`, of letters, digits, `.`, `_` and `-`"));
-        }
-        Ok(Self(format!("{owner}/{name}")))
     }
 
     /// `owner/name`.

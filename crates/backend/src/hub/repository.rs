@@ -198,9 +198,8 @@ impl Hub {
     /// [`Error::Hub`].
     pub async fn files(&self, id: &RepositoryId, commit: &Commit) -> Result<Vec<RepositoryFile>> {
         let doing = format!("list the files of `{id}`");
-        let endpoint = &self.transport().options()?.endpoint;
         let parts = ["api", "models", id.owner(), id.name(), "tree", commit.as_str()];
-        let mut url = endpoint.below(parts);
+        let mut url = self.transport().options()?.endpoint.below(parts);
         url.query_pairs_mut().append_pair("recursive", "true");
         let mut files = Vec::new();
         for _ in 0..MOST_PAGES {
@@ -214,11 +213,11 @@ impl Hub {
             }
             let link = headers.get(LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
             let Some(next) = link else { return Ok(files) };
-            url = url
-                .join(next)
-                .ok()
-                .filter(|next| endpoint.is_origin_of(next))
-                .ok_or_else(|| broken(&doing, "the next page lies on another server".into()))?;
+            // Mirrors pass on the hub's own address: who was asked for the first page is asked for the next.
+            let next = url.join(next).ok();
+            let place = next.as_ref().and_then(Url::query);
+            let place = place.ok_or_else(|| broken(&doing, "the next page has no address".into()))?;
+            url.set_query(Some(place));
         }
         Err(broken(&doing, format!("the listing has more than {MOST_PAGES} pages")))
     }

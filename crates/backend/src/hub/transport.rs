@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 const MOST_REDIRECTS: usize = 5;
 /// The longest wait between two tries while somebody looks at a list that does not come.
-const LONGEST_LOOK: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Sends requests.
 #[derive(Debug)]

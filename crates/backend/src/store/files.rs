@@ -92,7 +92,12 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(text)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    let (file, temporary) = file.keep().map_err(|error| error.error)?;
+    drop(file);
+    if let Err(error) = rename(&temporary, path) {
+        std::fs::remove_file(&temporary).ok();
+        return Err(error);
+    }
     sync_folder(folder);
     Ok(())
 }
@@ -124,7 +129,11 @@ pub(crate) fn sync_folder(folder: &Path) {
     }
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, for this user alone.
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| failed("make the folder", folder, &error))
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|error| failed("make the folder", folder, &error))
 }

@@ -235,14 +235,21 @@ pub(crate) fn repair_folder(folder_name: &str) -> String {
     format!("{folder_name}.repair")
 }
 
+/// Keeps every repair away from the model in `folder`: one that is under way would bring files of it back.
+///
+/// # Errors
+/// [`Error::Library`] while it is being repaired.
+fn take_from_repairs(models: &Path, folder: &Path) -> Result<Staging> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Staging::take(models, &repair_folder(&name))
+}
+
 /// Deletes an installed model, and what came of a repair of it: gone at once, its bytes a little later.
 ///
 /// # Errors
 /// [`Error::Library`], also while it is being repaired.
 pub(crate) fn remove(models: &Path, folder: &Path) -> Result<()> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    // A repair that is under way would bring files of it back.
-    let repair = Staging::take(models, &repair_folder(&name))?;
+    let repair = take_from_repairs(models, folder)?;
     let aside = models.join(STAGING).join(format!("{REMOVED}{}", uuid::Uuid::new_v4()));
     rename(folder, &aside).map_err(|error| failed("remove", folder, &error))?;
     sync_folder(models);
@@ -288,13 +295,13 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    /// Sets the model in `folder` aside: gone at once as far as anybody sees.
+    /// Sets the model in `folder` aside: gone at once as far as anybody sees. What came of a repair of it is deleted.
     ///
     /// # Errors
-    /// [`Error::Library`].
+    /// [`Error::Library`], also while it is being repaired.
     pub(crate) fn take(models: &Path, folder: &Path) -> Result<Self> {
         let all = models.join(STAGING);
-        make_folder(&all)?;
+        let repair = take_from_repairs(models, folder)?;
         let aside = all.join(format!("{ASIDE}{}", uuid::Uuid::new_v4()));
         let lock_path = lock_of(&aside);
         let lock = File::create(&lock_path).map_err(|error| failed("lock", &lock_path, &error))?;
@@ -303,6 +310,9 @@ impl Aside {
         let set = Self { folder: aside, home: folder.to_path_buf(), lock_path, _lock: lock };
         rename(folder, &set.folder).map_err(|error| failed("remove", folder, &error))?;
         sync_folder(models);
+        if let Err(error) = repair.discard() {
+            tracing::warn!(%error, "what came of a repair still takes room");
+        }
         Ok(set)
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub(crate) struct Stored {
     pub(crate) licence: Option<&'static str>,
     /// What the listing says in the place of the truth.
     pub(crate) listing: Option<Vec<u8>>,
+    /// Where the further pages of the listing are said to be, in the place of here.
+    pub(crate) pages_at: Option<String>,
     /// What is said of the repository itself in the place of the truth.
     pub(crate) answer: Option<Vec<u8>>,
 }
@@ -158,6 +161,16 @@ impl HubServer {
     pub(crate) fn store(&self, id: &str, files: &[(&str, Vec<u8>)]) {
         let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.clone())).collect();
         self.change(id, |repository| repository.files = files);
+    }
+
+    /// Puts a repository of the files in `folder` in place.
+    pub(crate) fn store_folder(&self, id: &str, folder: &Path) {
+        let entries = std::fs::read_dir(folder).expect("a folder of a model").flatten();
+        let files = entries.filter(|entry| entry.path().is_file()).map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, std::fs::read(entry.path()).expect("a file of a model"))
+        });
+        self.change(id, |repository| repository.files = files.collect());
     }
 
     pub(crate) fn change(&self, id: &str, change: impl FnOnce(&mut Stored)) {
@@ -292,8 +305,8 @@ impl Shared {
         let entries: Vec<Value> =
             stored.files.iter().skip(from).take(page).map(|(path, bytes)| tree_entry(path, bytes)).collect();
         let next = format!(
-            "<http://{}/api/models/{id}/tree/{COMMIT}?recursive=true&cursor={}>; rel=\"next\"",
-            self.hub,
+            "<{}/api/models/{id}/tree/{COMMIT}?recursive=true&cursor={}>; rel=\"next\"",
+            stored.pages_at.clone().unwrap_or_else(|| format!("http://{}", self.hub)),
             from + page
         );
         let headers: Vec<(&str, &str)> =

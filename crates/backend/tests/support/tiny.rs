@@ -1,4 +1,5 @@
 //! The tiny model in ONNX Runtime, which is always there.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 

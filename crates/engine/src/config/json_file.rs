@@ -52,13 +52,18 @@ impl JsonFile {
     /// The file's outermost object, or `None` where there is no such file.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
         let Some(bytes) = read_text(path, LARGEST_FILE)? else { return Ok(None) };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|error| Error::FileDamaged {
+        Self::parse(path, &bytes).map(Some)
+    }
+
+    /// The outermost object of a text; `path` is what errors call it.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self> {
+        let value: Value = serde_json::from_slice(text).map_err(|error| Error::FileDamaged {
             path: path.to_owned(),
             reason: format!("it is no JSON at line {}, column {}", error.line(), error.column()),
             source: Some(Box::new(error)),
         })?;
         match value {
-            Value::Object(fields) => Ok(Some(Self { path: path.to_owned(), prefix: String::new(), fields })),
+            Value::Object(fields) => Ok(Self { path: path.to_owned(), prefix: String::new(), fields }),
             _ => Err(Error::FileDamaged {
                 path: path.to_owned(),
                 reason: "it holds no JSON object".to_owned(),
