@@ -1,6 +1,18 @@
 //! The messages that passes add to graphs.
 
-use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
+use crate::Graph;
+use crate::proto::{AttributeProto, NodeProto, OperatorSetIdProto, TensorProto, attribute_type, data_type};
+
+/// Imports the operators of the runtime's own domain, where the graph does not.
+pub(super) fn import_own_operators(graph: &mut Graph) {
+    if graph.operator_set("com.microsoft").is_none() {
+        graph.edit_model().opset_import.push(OperatorSetIdProto {
+            domain: Some("com.microsoft".to_owned()),
+            version: Some(1),
+            ..Default::default()
+        });
+    }
+}
 
 /// A whole number of a node.
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {

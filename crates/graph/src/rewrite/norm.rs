@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::rows::Rows;
 use super::wiring::{Wiring, sweep};
 use super::{NORM, Rewritten, SUM_NORM, build, integer, is_operator};
-use crate::proto::{AttributeProto, NodeProto, OperatorSetIdProto, attribute_type, data_type};
+use crate::proto::{NodeProto, data_type};
 use crate::{Graph, Part};
 
 /// Every RMS norm of the graph with what became of it.
@@ -333,7 +333,8 @@ struct Edits {
 impl Edits {
     fn fuse(&mut self, graph: &Graph, norm: &Norm) {
         let end = &graph.nodes[norm.end];
-        let attributes = vec![epsilon(norm.epsilon), build::int("axis", -1), build::int("stash_type", 1)];
+        let attributes =
+            vec![build::float("epsilon", norm.epsilon), build::int("axis", -1), build::int("stash_type", 1)];
         let inputs = [norm.input.as_str(), norm.weight.as_str()];
         self.gone.extend(norm.nodes.iter().copied());
         self.replaced.insert(norm.end, build::node(NORM, end.name(), &inputs, &[&end.output[0]], attributes));
@@ -345,7 +346,8 @@ impl Edits {
         let add = &graph.nodes[sum];
         let inputs = [add.input[0].as_str(), add.input[1].as_str(), norm.weight.as_str()];
         let outputs = [end.output[0].as_str(), "", "", add.output[0].as_str()];
-        let mut node = build::node(SUM_NORM, end.name(), &inputs, &outputs, vec![epsilon(norm.epsilon)]);
+        let mut node =
+            build::node(SUM_NORM, end.name(), &inputs, &outputs, vec![build::float("epsilon", norm.epsilon)]);
         node.domain = Some("com.microsoft".to_owned());
         self.gone.extend(norm.nodes.iter().copied());
         self.gone.extend([norm.end, sum]);
@@ -353,13 +355,7 @@ impl Edits {
     }
 
     fn apply(mut self, graph: &mut Graph) {
-        if graph.operator_set("com.microsoft").is_none() {
-            graph.edit_model().opset_import.push(OperatorSetIdProto {
-                domain: Some("com.microsoft".to_owned()),
-                version: Some(1),
-                ..Default::default()
-            });
-        }
+        build::import_own_operators(graph);
         let nodes = std::mem::take(&mut graph.nodes);
         for (place, node) in nodes.into_iter().enumerate() {
             match self.replaced.remove(&place) {
@@ -368,14 +364,5 @@ impl Edits {
                 None => graph.nodes.push(node),
             }
         }
-    }
-}
-
-fn epsilon(value: f32) -> AttributeProto {
-    AttributeProto {
-        name: Some("epsilon".to_owned()),
-        r#type: Some(attribute_type::FLOAT),
-        f: Some(value),
-        ..Default::default()
     }
 }

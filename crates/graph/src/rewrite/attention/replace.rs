@@ -7,8 +7,7 @@ use super::probe::{Form, Source};
 use super::{Examined, Plan, Refusal};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
-    NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, data_type,
-    type_proto,
+    NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, data_type, type_proto,
 };
 use crate::rewrite::build;
 use crate::rewrite::wiring::{Wiring, reads, sweep};
@@ -68,7 +67,7 @@ pub(super) fn replace(mut graph: Graph, plan: &Plan) -> Result<(Graph, Vec<Strin
     if !has_mask {
         name_mask(&mut graph, &mask)?;
     }
-    import(&mut graph);
+    build::import_own_operators(&mut graph);
     Ok((graph, swept.inputs))
 }
 
@@ -272,15 +271,4 @@ fn name_mask(graph: &mut Graph, mask: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// The runtime's own operators have to be imported.
-fn import(graph: &mut Graph) {
-    if graph.operator_set("com.microsoft").is_none() {
-        graph.edit_model().opset_import.push(OperatorSetIdProto {
-            domain: Some("com.microsoft".to_owned()),
-            version: Some(1),
-            ..Default::default()
-        });
-    }
 }
