@@ -5,8 +5,8 @@ mod support;
 
 use graph::preflight::Problem;
 use graph::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, Segment, SparseTensorProto,
-    TensorProto, attribute_type, data_type,
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, Segment,
+    SparseTensorProto, TensorProto, attribute_type, data_type,
 };
 use support::{
     bytes, constant, entry, graph_of, int, ints, is_too_large, kernel, model, node, of_nodes, passes,
@@ -256,6 +256,43 @@ fn attributes_that_occur_twice() {
     };
     let call = NodeProto { domain: text("local"), ..node("F", &[], &["z"]) };
     refuses(&ModelProto { functions: vec![function], ..of_nodes(vec![call]) }, twice);
+}
+
+#[test]
+fn domains_that_are_imported_in_two_versions() {
+    let set = |domain: &str, version| OperatorSetIdProto {
+        domain: text(domain),
+        version: Some(version),
+        ..Default::default()
+    };
+    let importing = |sets: &[OperatorSetIdProto]| {
+        let mut model = of_nodes(vec![node("Identity", &["x"], &["y"])]);
+        model.opset_import = sets.to_vec();
+        model
+    };
+    let twice = |problem: &Problem| matches!(problem, Problem::TwoVersions { .. });
+    passes(&importing(&[set("", 17), set("com.microsoft", 1)]));
+    passes(&importing(&[set("", 17), set("com.microsoft", 1), set("com.microsoft", 1), set("", 17)]));
+    refuses(&importing(&[set("", 17), set("", 13)]), twice);
+    refuses(&importing(&[set("", 17), set("ai.onnx", 1)]), twice);
+    refuses(&importing(&[set("", 17), set("local", 1), set("local", 2)]), |problem| {
+        *problem == Problem::TwoVersions { domain: "local".to_owned() }
+    });
+    let function = |sets: &[OperatorSetIdProto]| FunctionProto {
+        name: text("F"),
+        domain: text("local"),
+        input: vec!["a".to_owned()],
+        output: vec!["b".to_owned()],
+        node: vec![node("Identity", &["a"], &["b"])],
+        opset_import: sets.to_vec(),
+        ..Default::default()
+    };
+    let calling = |function| {
+        let call = NodeProto { domain: text("local"), ..node("F", &["x"], &["y"]) };
+        ModelProto { functions: vec![function], ..of_nodes(vec![call]) }
+    };
+    passes(&calling(function(&[set("", 17)])));
+    refuses(&calling(function(&[set("", 17), set("", 6)])), twice);
 }
 
 /// A function of the model with the name of one of the runtime's operators, whose nodes read `a`.

@@ -117,6 +117,8 @@ pub enum Problem {
     Cycle,
     #[error("its operator is of the unknown domain `{domain}`")]
     UnknownDomain { domain: String },
+    #[error("it imports two versions of the domain `{domain}`")]
+    TwoVersions { domain: String },
     #[error("its operator loads code or files")]
     Loader,
     #[error("its attribute `{name}` is {value}")]

@@ -1,13 +1,13 @@
 //! Which operators a graph may use: those of the runtime's own domains, and none that loads anything.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::canonical_domain;
 use super::finding::{Findings, Place, Problem, node_name, shown};
 use super::functions::Functions;
 use super::scope::{Scope, subgraphs};
 use crate::Graph;
-use crate::proto::{AttributeProto, NodeProto};
+use crate::proto::{AttributeProto, NodeProto, OperatorSetIdProto};
 
 /// Domains whose operators the runtime's library implements itself.
 pub(super) const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx.ml", "com.microsoft"];
@@ -21,6 +21,7 @@ const SETTINGS: [&str; 1] = ["ort_config"];
 
 /// Checks what the model says of itself beside its graph.
 pub(super) fn check_model(graph: &Graph, findings: &mut Findings) {
+    check_imports(&graph.model().opset_import, Place::model, findings);
     if !graph.model().training_info.is_empty() {
         findings.add(Place::model(), Problem::Training);
     }
@@ -38,11 +39,9 @@ pub(super) fn check(graph: &Graph, scope: &Scope<'_>, functions: &Functions<'_>,
     }
     for function in &graph.model().functions {
         let within = format!("function `{}`", shown(function.name()));
-        check_attributes(
-            &function.attribute_proto,
-            || Place::new("function", function.name(), None),
-            findings,
-        );
+        let place = || Place::new("function", function.name(), None);
+        check_attributes(&function.attribute_proto, place, findings);
+        check_imports(&function.opset_import, place, findings);
         for node in &function.node {
             check_node(node, Some(&within), functions, findings);
         }
@@ -63,6 +62,19 @@ fn check_node(node: &NodeProto, within: Option<&str>, functions: &Functions<'_>,
     let inner = format!("node `{}`", node_name(node));
     for node in subgraphs(node).flat_map(|graph| &graph.node) {
         check_node(node, Some(&inner), functions, findings);
+    }
+}
+
+/// Readers differ in which of two versions of a domain they take. The same one twice says nothing else.
+fn check_imports(imports: &[OperatorSetIdProto], place: impl Fn() -> Place, findings: &mut Findings) {
+    let mut versions = HashMap::new();
+    for import in imports {
+        let domain = canonical_domain(import.domain());
+        let known = versions.insert(domain, import.version());
+        if known.is_some_and(|known| known != import.version()) {
+            let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+            findings.add(place(), Problem::TwoVersions { domain: shown(domain) });
+        }
     }
 }
 
