@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, SessionOutputs};
 use ort::value::DynTensor;
 
@@ -87,7 +88,7 @@ impl OnnxKvCache {
         let pairs = &self.contract.state;
         match &mut self.storage {
             Storage::Shared(buffer) => buffer.reserve(pairs, self.len, total, most, &mut self.binding),
-            Storage::HandOver(past) => past.bind(pairs, &mut self.binding),
+            Storage::HandOver(past) => past.begin_pass(pairs, &mut self.binding),
         }
         .map_err(allocating)
     }
@@ -104,6 +105,18 @@ impl OnnxKvCache {
         }
         *storage.len = total;
         Ok(())
+    }
+
+    /// Lets the binding go of what is no part of the cache: a past that was handed over, presents that were cut, and
+    /// the output `logits`, if one was made. Else an idle session would keep them until its next pass.
+    pub(super) fn let_go(&mut self, logits: Option<&str>) -> Result<()> {
+        if let Some(name) = logits {
+            self.binding.bind_output_to_device(name, &MemoryInfo::default()).map_err(allocating)?;
+        }
+        match &mut self.storage {
+            Storage::Shared(_) => Ok(()),
+            Storage::HandOver(past) => past.bind(&self.contract.state, &mut self.binding).map_err(allocating),
+        }
     }
 
     /// The binding apart from the rest, since a pass borrows the one while it changes the other.
@@ -156,6 +169,7 @@ impl KvCache for OnnxKvCache {
                 past.truncate(&self.contract.state, self.len, len).map_err(allocating)?;
             }
             self.len = len;
+            self.let_go(None)?;
         }
         Ok(self.len)
     }

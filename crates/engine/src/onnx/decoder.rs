@@ -237,14 +237,13 @@ impl OnnxDecoder {
         run_options.unterminate().map_err(|error| running("preparing to run", error))?;
         let (binding, mut parts) = cache.split();
         let session = &mut self.session;
-        let result = cancel.interrupting(
-            move || {
-                // It fails only on a null pointer, which a live `RunOptions` does not hold.
-                interrupt.terminate().ok();
-            },
-            || session.run_binding_with_options(binding, &run_options),
-        );
-        let mut outputs = match result {
+        let interrupting = move || {
+            // It fails only on a null pointer, which a live `RunOptions` does not hold.
+            interrupt.terminate().ok();
+        };
+        let mut outputs = match cancel
+            .interrupting(interrupting, || session.run_binding_with_options(binding, &run_options))
+        {
             Ok(outputs) => outputs,
             Err(_) if cancel.is_cancelled() => return Ok(Forward::Cancelled),
             // The rotary table of the graph may end before the configured context does.
@@ -258,6 +257,7 @@ impl OnnxDecoder {
         }
         OnnxKvCache::commit(&mut parts, &mut outputs, total)?;
         drop(outputs);
+        cache.let_go((!in_place).then_some(self.contract.logits.name.as_str()))?;
         match &mut self.one_row {
             Some(row) if in_place => Ok(Forward::Logits(row.extract_tensor_mut().1)),
             _ => Ok(Forward::Logits(&mut self.logits)),

@@ -11,13 +11,15 @@ use super::tensor;
 pub(super) struct HandOver {
     /// One past value per pair, each of exactly the committed rows.
     past: Vec<DynTensor>,
+    /// Whether the binding holds this past, and no present but those to come.
+    is_bound: bool,
 }
 
 impl HandOver {
     /// A past of `rows` rows of zeros, which are none until they are written.
     pub(super) fn new(pairs: &[KvPair], rows: usize) -> ort::Result<Self> {
         let past = pairs.iter().map(|pair| tensor::zeroed(pair, rows)).collect::<ort::Result<_>>()?;
-        Ok(Self { past })
+        Ok(Self { past, is_bound: false })
     }
 
     /// The tensors, in the order of the pairs.
@@ -30,13 +32,26 @@ impl HandOver {
         &mut self.past
     }
 
-    /// Binds the past, and asks for presents of whatever size they will have. Needed before every pass:
-    /// an output that stays bound to the last pass's tensor is refused for its shape.
-    pub(super) fn bind(&self, pairs: &[KvPair], binding: &mut IoBinding) -> ort::Result<()> {
+    /// Binds what a pass reads and gives, where that was not done at the end of the last one.
+    pub(super) fn begin_pass(&mut self, pairs: &[KvPair], binding: &mut IoBinding) -> ort::Result<()> {
+        if !self.is_bound {
+            self.bind(pairs, binding)?;
+        }
+        // Nobody knows what is bound behind a pass that is stopped.
+        self.is_bound = false;
+        Ok(())
+    }
+
+    /// Binds the past, and asks for presents of whatever size they will have. An output that stays bound to the last
+    /// pass's tensor is refused for its shape; and where a session waits, the binding would keep the past before
+    /// this one, or the rows that were cut, in memory that [`HandOver::bytes`] does not count.
+    pub(super) fn bind(&mut self, pairs: &[KvPair], binding: &mut IoBinding) -> ort::Result<()> {
+        let memory = MemoryInfo::default();
         for (pair, past) in pairs.iter().zip(&self.past) {
             binding.bind_input(pair.past.as_str(), past)?;
-            binding.bind_output_to_device(pair.present.as_str(), &MemoryInfo::default())?;
+            binding.bind_output_to_device(pair.present.as_str(), &memory)?;
         }
+        self.is_bound = true;
         Ok(())
     }
 
@@ -65,6 +80,7 @@ impl HandOver {
             })
             .collect::<Result<_, _>>()?;
         self.past = present;
+        self.is_bound = false;
         Ok(())
     }
 
@@ -76,6 +92,7 @@ impl HandOver {
             .map(|(pair, past)| tensor::resized(pair, past, len, kept, kept))
             .collect::<ort::Result<_>>()?;
         self.past = cut;
+        self.is_bound = false;
         Ok(())
     }
 
