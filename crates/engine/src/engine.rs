@@ -400,13 +400,16 @@ impl<'r> Reply<'r> {
             return Ok(Vec::new());
         }
         let mut found = found.to_vec();
-        let speculation = match &mut self.speculation {
-            Some(speculation) => speculation,
-            // Nothing is measured before there is a use for it.
-            unknown => unknown.insert(session.draft_cost(&mut engine.decoder, cancel)?.map(Speculation::new)),
-        };
-        let length = speculation.as_mut().map_or(0, |speculation| speculation.length(found.len()));
-        found.truncate(length);
+        // Nothing is measured before there is a use for it, and what was measured holds up to a depth that a reply
+        // may outgrow.
+        let cost = session.draft_cost(&mut engine.decoder, cancel)?;
+        let known = self.speculation.take().flatten();
+        let mut speculation = cost.map(|cost| match known {
+            Some(known) => known.at(cost),
+            None => Speculation::new(cost),
+        });
+        found.truncate(speculation.as_mut().map_or(0, |speculation| speculation.length(found.len())));
+        self.speculation = Some(speculation);
         Ok(found)
     }
 

@@ -24,6 +24,8 @@ pub enum Scripted {
 }
 
 type Script = Arc<dyn Fn(&[TokenId]) -> Scripted + Send + Sync>;
+/// What drafts cost behind so many rows.
+type Costs = Arc<dyn Fn(usize) -> Option<DraftCost> + Send + Sync>;
 
 /// A decoder that follows a script and counts its work.
 pub struct ScriptedDecoder {
@@ -32,7 +34,7 @@ pub struct ScriptedDecoder {
     script: Script,
     passes: Arc<Mutex<Vec<usize>>>,
     logits: Vec<f32>,
-    draft_cost: Option<DraftCost>,
+    draft_costs: Costs,
 }
 
 impl ScriptedDecoder {
@@ -61,13 +63,21 @@ impl ScriptedDecoder {
             script: Arc::new(script),
             passes: Arc::default(),
             logits: Vec::new(),
-            draft_cost: None,
+            draft_costs: Arc::new(|_| None),
         }
     }
 
     /// The same decoder, which also gives the logits of several tokens for this cost.
     pub fn with_draft_cost(self, cost: DraftCost) -> Self {
-        Self { draft_cost: Some(cost), ..self }
+        self.with_draft_costs(move |_| Some(cost))
+    }
+
+    /// The same where the cost depends on the rows before the draft.
+    pub fn with_draft_costs(
+        self,
+        costs: impl Fn(usize) -> Option<DraftCost> + Send + Sync + 'static,
+    ) -> Self {
+        Self { draft_costs: Arc::new(costs), ..self }
     }
 
     /// Follows the script for the tokens behind `seen`; gives nothing where the logits are written.
@@ -220,7 +230,7 @@ impl Decoder for ScriptedDecoder {
         self.pass(tokens, tokens.len(), cache, cancel)
     }
 
-    fn draft_cost(&mut self, _: &mut ScriptedCache, _: &Cancel) -> Result<Option<DraftCost>> {
-        Ok(self.draft_cost)
+    fn draft_cost(&mut self, cache: &mut ScriptedCache, _: &Cancel) -> Result<Option<DraftCost>> {
+        Ok((self.draft_costs)(cache.len()))
     }
 }

@@ -34,6 +34,11 @@ impl Speculation {
         Self { cost, chance: FIRST_CHANCE, resting: 0 }
     }
 
+    /// The same where drafts cost something else now.
+    pub(crate) fn at(self, cost: DraftCost) -> Self {
+        Self { cost, ..self }
+    }
+
     /// How many of at most `most` tokens it pays to draft in this step; 0 is none.
     pub(crate) fn length(&mut self, most: usize) -> usize {
         if self.resting > 0 {

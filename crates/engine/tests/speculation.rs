@@ -74,6 +74,30 @@ fn where_drafts_cost_more_than_they_give_every_pass_has_one_token() {
 }
 
 #[test]
+fn in_a_long_reply_drafts_end_where_they_would_change_it_or_cost_too_much() {
+    const DEPTH: usize = 100;
+    for deep in [None, Some(DraftCost { per_token: 1.2 })] {
+        let text = ember_text();
+        let decoder = ScriptedDecoder::new(text.tokenizer.vocabulary_size(), 512, periodic(10));
+        let decoder = decoder.with_draft_costs(move |rows| if rows < DEPTH { Some(FREE) } else { deep });
+        let passes = decoder.passes();
+        let mut engine = Engine::new(decoder, text, None);
+        assert_eq!(reply(&mut engine, &of_length(300)).usage.new_tokens, 300);
+        // Every draft is followed to its end, so that all rows of a pass stay.
+        let mut rows = 0;
+        let mut drafted_behind = Vec::new();
+        for tokens in passes.take() {
+            if rows > 0 && tokens > 1 {
+                drafted_behind.push(rows);
+            }
+            rows += tokens;
+        }
+        assert!(!drafted_behind.is_empty());
+        assert!(drafted_behind.iter().all(|&rows| rows < DEPTH), "{drafted_behind:?}");
+    }
+}
+
+#[test]
 fn a_draft_that_the_model_does_not_follow_leaves_nothing_behind() {
     // Three tokens of a run, then always another one than the time before.
     let script = |seen: &[TokenId]| {
