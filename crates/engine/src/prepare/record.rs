@@ -44,7 +44,8 @@ pub struct Key {
     pub graph: FileStamp,
     /// Its SHA-256, which decides where the stamp is another, as it is after copying.
     pub graph_sha256: String,
-    /// The files beside it that hold its weights.
+    /// The files beside it that hold its weights, by their stamps alone: reading gigabytes at every start costs more
+    /// than preparing a copied model anew.
     pub weights: Vec<FileStamp>,
     /// The SHA-256 of the configuration files that passes go by.
     pub config_sha256: String,
