@@ -359,6 +359,19 @@ fn every_layer_of_a_real_export_is_packed() {
 }
 
 #[test]
+fn new_nodes_take_no_name_that_a_node_has() {
+    let (mut nodes, tensors) = pair();
+    let folder = Folder::new(&of((nodes.clone(), tensors.clone())));
+    let free = pack::run(folder.open(), FILE).graph;
+    let first = free.nodes[0].name().to_owned();
+    nodes[2].name = Some(first.clone());
+    let (graph, report) = packed(&Folder::new(&of((nodes, tensors))));
+    assert_eq!(report.packed(), 1);
+    let names: Vec<&str> = graph.nodes.iter().map(|node| node.name()).collect();
+    assert_eq!(names.iter().filter(|name| **name == first).count(), 1, "{names:?}");
+}
+
+#[test]
 fn weights_that_many_groups_share_are_not_multiplied() {
     // Sixteen groups of products over different values, all with the weights of one.
     let (mut nodes, mut sums) = (Vec::new(), Vec::new());

@@ -105,7 +105,7 @@ pub fn run(mut graph: Graph, data_file: &str) -> Rewritten<PackReport> {
     let wiring = Wiring::new(&graph);
     let mut report = PackReport::default();
     let mut file = DataFile::new(data_file);
-    let mut edits = Edits::default();
+    let mut edits = Edits { taken: taken(&graph), ..Edits::default() };
     let is_free = is_free(&graph, data_file);
     // Each weight is joined once. What many share is small, and there is more that is not joined at all.
     let mut room = weight_bytes(&graph);
@@ -443,6 +443,13 @@ fn attention(wiring: &Wiring<'_>, products: &mut [Product], inputs: &mut [(usize
     Some(attention)
 }
 
+/// The names of nodes that begin as those of new ones do. A graph may have a hundred thousand groups, none of which
+/// should look through all nodes.
+fn taken(graph: &Graph) -> HashSet<String> {
+    let names = graph.nodes.iter().map(|node| node.name());
+    names.filter(|name| name.starts_with(NAME)).map(str::to_owned).collect()
+}
+
 /// What is to be done to a graph, by the places of its nodes.
 #[derive(Default)]
 struct Edits {
@@ -452,13 +459,15 @@ struct Edits {
     /// Attention, with the packed value that it reads.
     attention: Vec<(usize, String)>,
     tensors: Vec<TensorProto>,
+    /// The names of nodes that a new one might want.
+    taken: HashSet<String>,
     made: usize,
 }
 
 impl Edits {
     fn add(&mut self, graph: &Graph, plan: &Plan, file: &mut DataFile) {
         let first = plan.products.iter().map(|product| product.node).min().unwrap_or(0);
-        let base = self.free_name(graph);
+        let base = self.free_name();
         let (name, output) = (|part: &str| format!("{base}/{part}"), format!("{base}/packed"));
         let mut product = NodeProto::clone(&graph.nodes[first]);
         product.name = Some(base.clone());
@@ -494,11 +503,11 @@ impl Edits {
     }
 
     /// A name that no node has yet.
-    fn free_name(&mut self, graph: &Graph) -> String {
+    fn free_name(&mut self) -> String {
         loop {
             let name = format!("{NAME}/{}", self.made);
             self.made += 1;
-            if !graph.nodes.iter().any(|node| node.name() == name) {
+            if !self.taken.contains(&name) {
                 return name;
             }
         }
