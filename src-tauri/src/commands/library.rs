@@ -1,6 +1,6 @@
 //! Commands of the model library and of the network.
 
-use backend::hub::{NetworkSettings, RepositoryId};
+use backend::hub::{NetworkSettings, RepositoryId, RepositoryLink};
 use backend::{Backend, ImportMode};
 use tauri::{AppHandle, State};
 
@@ -42,7 +42,9 @@ pub(crate) async fn look_up_repository(
     backend: State<'_, Backend>,
     repository: String,
 ) -> Result<RepositoryOffer> {
-    let offer = backend.library()?.offer(&RepositoryId::parse(&repository)?, None).await?;
+    let library = backend.library()?;
+    let RepositoryLink { id, revision } = library.hub().link(&repository)?;
+    let offer = library.offer(&id, revision.as_deref()).await?;
     Ok(RepositoryOffer::new(&offer, &backend)?)
 }
 

@@ -120,6 +120,8 @@ pub(crate) enum ModelOrigin {
 pub(crate) struct MemoryFit {
     #[specta(type = Number)]
     bytes: u64,
+    /// Whether the KV cache is in it; its size is not known of every model.
+    includes_kv_cache: bool,
     fit: FitWord,
 }
 
@@ -140,7 +142,7 @@ impl MemoryFit {
             Fit::Tight => FitWord::Tight,
             Fit::TooLarge => FitWord::TooLarge,
         };
-        Self { bytes: need.bytes, fit }
+        Self { bytes: need.bytes, includes_kv_cache: need.includes_kv_cache, fit }
     }
 }
 

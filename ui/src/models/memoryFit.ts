@@ -7,8 +7,9 @@ export const fitWords: Record<MemoryFit["fit"], string> = {
   tooLarge: "Too large",
 };
 
-/** What stands behind the word: computed from sizes, so it says "about". */
+/** What stands behind the word: computed from sizes, so it says "about", and what it leaves out. */
 export function fitSentence(memory: MemoryFit, machineBytes: number | null): string {
   const of = machineBytes === null ? "" : ` of this computer’s ${formatBytes(machineBytes)}`;
-  return `Takes about ${formatBytes(memory.bytes)}${of} memory while it answers`;
+  const more = memory.includesKvCache ? "" : ", and more for what was said";
+  return `Takes about ${formatBytes(memory.bytes)}${of} memory while it answers${more}`;
 }

@@ -372,6 +372,8 @@ export type LibraryContents = {
 /**  How much memory a model takes while it answers: computed from sizes, never measured. */
 export type MemoryFit = {
 	bytes: number,
+	/**  Whether the KV cache is in it; its size is not known of every model. */
+	includesKvCache: boolean,
 	fit: FitWord,
 };
 

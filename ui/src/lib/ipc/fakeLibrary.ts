@@ -41,7 +41,7 @@ const recommended = (
   sizeBytes,
   licence: "Apache-2.0",
   hasTerms: false,
-  memory: { bytes: (sizeBytes ?? 3_000_000_000) + 500_000_000, fit: "fits" },
+  memory: { bytes: (sizeBytes ?? 3_000_000_000) + 500_000_000, includesKvCache: true, fit: "fits" },
   ...changes,
 });
 
@@ -51,7 +51,7 @@ export const recommendedModels: AvailableModel[] = [
   }),
   recommended("qwen3-0.6b", "Qwen3 0.6B (CPU int4/int8)", "0.6B", 536_027_089),
   recommended("qwen3-4b", "Qwen3 4B (CPU int4/int8)", "4.0B", 2_897_393_080, {
-    memory: { bytes: 10_800_000_000, fit: "tight" },
+    memory: { bytes: 10_800_000_000, includesKvCache: true, fit: "tight" },
   }),
   recommended("gemma-3-1b", "Gemma 3 1B IT (q4)", "1.0B", null, {
     licence: "Gemma Terms of Use",
@@ -60,7 +60,7 @@ export const recommendedModels: AvailableModel[] = [
   recommended("phi-3.5-mini", "Phi-3.5 mini Instruct (CPU int4 AWQ)", "3.8B", 2_790_000_000, {
     licence: "MIT",
     contextLength: 131_072,
-    memory: { bytes: 17_900_000_000, fit: "tooLarge" },
+    memory: { bytes: 17_900_000_000, includesKvCache: false, fit: "tooLarge" },
   }),
 ];
 
@@ -159,7 +159,7 @@ export class FakeLibrary {
         origin: isBuiltIn
           ? { type: "builtIn" }
           : { type: "hub", repository: `onnx-community/${model.id.split("@")[0]}`, commit: COMMIT },
-        memory: { bytes: model.sizeBytes + 300_000_000, fit: "fits" },
+        memory: { bytes: model.sizeBytes + 300_000_000, includesKvCache: true, fit: "fits" },
         canRemove: !isBuiltIn,
         canRepair: !isBuiltIn,
       };
@@ -213,7 +213,7 @@ export class FakeLibrary {
       installedId: `${name.toLowerCase()}-${kind}@${COMMIT.slice(0, 12)}`,
       graph: `onnx/model_${kind}.onnx`,
       sizeBytes,
-      memory: { bytes: sizeBytes + 300_000_000, fit: "fits" as const },
+      memory: { bytes: sizeBytes + 300_000_000, includesKvCache: true, fit: "fits" as const },
       unsupported,
     });
     const several = "it is an encoder, and such models are made of several graphs";
