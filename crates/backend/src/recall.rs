@@ -350,9 +350,10 @@ impl Recall {
         saved.map_err(|error| error.to_string())
     }
 
-    /// Frees the sessions of `owner`; returns their bytes.
+    /// Frees the sessions of `owner`, and the ids of all that gave way to others; returns the sessions' bytes.
     pub(crate) fn forget<D: Decoder>(&mut self, engine: &mut Engine<D>, owner: &str) -> usize {
         self.pending.retain(|pending| pending.owner != owner);
+        engine.forget_evicted();
         let sessions =
             self.owners.extract_if(|_, owning| owning.conversation == owner).map(|(session, _)| session);
         sessions.map(|session| engine.forget_session(session)).sum()

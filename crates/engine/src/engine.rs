@@ -147,6 +147,11 @@ impl<D: Decoder> Engine<D> {
         self.sessions.remove(id)
     }
 
+    /// Forgets the ids of sessions that gave way to others: nobody knows any longer whose they were.
+    pub fn forget_evicted(&mut self) {
+        self.sessions.forget_evicted();
+    }
+
     /// Rows of a session as a block; `None` where the session has gone or does not have them.
     ///
     /// # Errors

@@ -107,6 +107,11 @@ impl<D: Decoder> Sessions<D> {
         Some(self.kept.remove(place))
     }
 
+    /// Forgets what evicted sessions had read. Why one of their prompts is read again is then not told of them.
+    pub(crate) fn forget_evicted(&mut self) {
+        self.evicted.clear();
+    }
+
     pub(crate) fn clear(&mut self) {
         self.kept.clear();
         self.evicted.clear();

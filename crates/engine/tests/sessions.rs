@@ -84,6 +84,22 @@ fn the_budget_holds_and_what_was_used_longest_ago_goes_first() {
 }
 
 #[test]
+fn what_evicted_sessions_had_read_can_be_forgotten() {
+    let (mut engine, _) = engine_of(1200);
+    for kind in 1..=3 {
+        read(&mut engine, &prompt(kind, 500));
+    }
+    engine.forget_evicted();
+    let again = read(&mut engine, &prompt(1, 500));
+    assert_eq!(
+        again.usage.reuse_limit,
+        Some(ReuseLimit::DiffersAt { token: 0 }),
+        "nobody knows that it was read"
+    );
+    assert_eq!(read(&mut engine, &prompt(3, 500)).usage.reused_tokens, 499, "the others are warm");
+}
+
+#[test]
 fn without_a_budget_the_session_used_last_stays() {
     let (mut engine, _) = engine_of(0);
     let finish = read(&mut engine, &prompt(1, 800));
