@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{
-    Decoder, Engine, Import, KV_BLOCK, KvBlock, KvLayout, LoadedModel, ReuseLimit, SessionId, TokenId, Usage,
-    common_prefix,
+    Cancel, Decoder, Engine, Import, KV_BLOCK, KvBlock, KvLayout, LoadedModel, ReuseLimit, SessionId,
+    TokenId, Usage, common_prefix,
 };
 
 use crate::error::Result;
@@ -112,6 +112,24 @@ pub(crate) struct Recalled {
     took: Duration,
 }
 
+impl Recalled {
+    /// Notes what came of bringing blocks back.
+    fn take(&mut self, restored: engine::Result<Import<usize>>) {
+        match restored {
+            Ok(Import::Whole(rows)) => self.rows = rows,
+            Ok(Import::Refused(refusal)) => {
+                tracing::warn!(?refusal, "KV blocks do not fit; the prompt is read");
+                self.limit = Some((0, ReuseLimit::OtherModel));
+            }
+            // Such as memory that ran out; the reply itself may do with less.
+            Err(error) => {
+                let error = engine::Failure::from(error).message;
+                tracing::warn!(error, "KV blocks could not be restored; the prompt is read");
+            }
+        }
+    }
+}
+
 /// Blocks of one session that are to be saved, from `next` on, and its tail behind them.
 struct Pending {
     session: SessionId,
@@ -169,24 +187,27 @@ impl Recall {
         engine.set_kv_budget(usize::try_from(lock(&self.storage).memory_bytes).unwrap_or(usize::MAX));
     }
 
-    /// Brings back from disk what is there of a prompt and not in memory.
+    /// Brings back from disk what is there of a prompt and not in memory, until a stop.
     pub(crate) fn before<D: Decoder>(
         &mut self,
         engine: &mut Engine<D>,
         prompt: &[TokenId],
         owner: Option<&Owner>,
+        cancel: &Cancel,
     ) -> Recalled {
         let began = Instant::now();
         self.bound(engine);
         // What belongs to nobody, or is private, leaves the disk alone.
-        let (Some(owner), Some(model)) = (saved(owner), self.model) else { return Recalled::default() };
-        if prompt.len() > engine.window() {
+        let (Some(owner), Some(model)) = (owner.filter(|owner| owner.saved), self.model) else {
+            return Recalled::default();
+        };
+        if cancel.is_cancelled() || prompt.len() > engine.window() {
             return Recalled::default();
         }
         let found = {
             let mut storage = lock(&self.storage);
             let Some(snapshots) = &mut storage.snapshots else { return Recalled::default() };
-            snapshots.welcome(owner);
+            snapshots.welcome(&owner.conversation);
             snapshots.find(&model, prompt)
         };
         let mut recalled = Recalled {
@@ -196,7 +217,7 @@ impl Recall {
         };
         let layout = engine.decoder().kv_layout().clone();
         let warm = engine.warm_tokens(prompt);
-        let (tail, mut doubt) = self.tail(&model, owner, &found, warm, &layout);
+        let (tail, mut doubt) = self.tail(&model, &owner.conversation, &found, warm, &layout);
         let behind = tail.as_ref().map_or(0, |tail| common_prefix(&tail.tokens, &prompt[found.rows()..]));
         if found.rows() + behind < warm + WORTH_READING {
             recalled.limit = doubt.or(recalled.limit);
@@ -205,7 +226,8 @@ impl Recall {
         let rows = found.rows() + tail.as_ref().map_or(0, |tail| tail.tokens.len());
         let storage = &self.storage;
         // One at a time, and the storage is free between two of them.
-        let whole = (0..found.blocks()).map_while(|number| {
+        let wanted = (0..found.blocks()).take_while(|_| !cancel.is_cancelled());
+        let whole = wanted.map_while(|number| {
             let read = match &mut lock(storage).snapshots {
                 Some(snapshots) => snapshots.read(&found, number, prompt, &layout),
                 None => Err(Doubt::Missing),
@@ -214,24 +236,23 @@ impl Recall {
         });
         // Where one of the whole blocks is missing, nothing can follow.
         let mut end = 0;
-        let mut blocks = whole.chain(tail).take_while(|block| {
+        let blocks = whole.chain(tail).take_while(|block| {
             let follows = block.start == end;
             end = block.rows().end;
             follows
         });
-        match engine.restore(rows, &mut blocks) {
-            Ok(Import::Whole(rows)) => recalled.rows = rows,
-            Ok(Import::Refused(refusal)) => {
-                tracing::warn!(?refusal, "KV blocks do not fit; the prompt is read");
-                recalled.limit = Some((0, ReuseLimit::OtherModel));
-            }
-            // Such as memory that ran out; the reply itself may do with less.
-            Err(error) => {
-                let error = engine::Failure::from(error).message;
-                tracing::warn!(error, "KV blocks could not be restored; the prompt is read");
-            }
+        let mut blocks = blocks.peekable();
+        // Warm sessions give way to what can be read, and to nothing else.
+        if blocks.peek().is_some() {
+            recalled.take(engine.restore(rows, &mut blocks));
         }
         recalled.limit = doubt.or(recalled.limit);
+        if recalled.rows > 0
+            && let Some(session) = engine.last_session()
+        {
+            // From now on it is its owner's, whether or not the reply goes on from it.
+            self.owners.insert(session, owner.clone());
+        }
         recalled.took = began.elapsed();
         recalled
     }
@@ -322,11 +343,11 @@ impl Recall {
         }
     }
 
-    /// After a panic while saving: nothing that was to be saved is, and sessions are only read by it.
-    pub(crate) fn give_up(&mut self) -> Option<Progress> {
-        tracing::error!("saving KV rows panicked");
+    /// After a panic in here: nothing that was to be saved is. Returns what to say of it.
+    pub(crate) fn give_up(&mut self) -> String {
+        tracing::error!("bringing back or saving KV rows panicked");
         self.pending.clear();
-        Some(Progress::Failed("an internal error".into()))
+        "an internal error".into()
     }
 
     fn save_block<D: Decoder>(&self, engine: &Engine<D>, pending: &Pending) -> Result<Saved, String> {

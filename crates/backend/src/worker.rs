@@ -7,10 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
-use engine::{Cancel, Decoder, Embedded, Engine, Failure, FailureKind, Preparation};
+use engine::{Cancel, Decoder, Embedded, Engine, Failure, FailureKind, Preparation, Request};
 
 use crate::inference::Open;
-use crate::messages::{AheadOutcome, Event, Inspection, Job, JobId, Outcome};
+use crate::messages::{AheadOutcome, Event, Inspection, Job, JobId, Outcome, Owner};
 use crate::read_ahead::{Interruption, ReadingAhead};
 use crate::recall::{self, Recall, SharedStorage};
 
@@ -117,12 +117,20 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
     fn save_next(&mut self) {
         let Some(engine) = &self.engine else { return self.recall.clear() };
         let saved = catch_unwind(AssertUnwindSafe(|| self.recall.save_next(engine)));
-        let trouble = match saved.unwrap_or_else(|_| self.recall.give_up()) {
-            Some(recall::Progress::Failed(why)) => Some(why),
-            Some(recall::Progress::Saved) => None,
-            None => return,
-        };
-        // Told once, and once when it is over.
+        match saved {
+            Ok(Some(recall::Progress::Failed(why))) => self.tell_trouble(Some(why)),
+            Ok(Some(recall::Progress::Saved)) => self.tell_trouble(None),
+            Ok(None) => {}
+            // Sessions are only read by it.
+            Err(_) => {
+                let why = self.recall.give_up();
+                self.tell_trouble(Some(why));
+            }
+        }
+    }
+
+    /// Tells why KV rows cannot be saved: once, and once when it is over.
+    fn tell_trouble(&mut self, trouble: Option<String>) {
         if trouble.is_some() != self.troubled {
             self.troubled = trouble.is_some();
             (self.tell)(Event::SnapshotTrouble(trouble));
@@ -153,8 +161,10 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
                 Outcome::Failed(error.into())
             }
             Err(panic) => {
-                // What the panic left behind is in doubt, the runtime's session included.
-                self.engine = None;
+                // What the panic left behind is in doubt, the runtime's session included. Where that panics too as it
+                // goes, the thread must live to tell of the first.
+                let in_doubt = self.engine.take();
+                catch_unwind(AssertUnwindSafe(|| drop(in_doubt))).ok();
                 self.recall.clear();
                 let message = panic_message(panic.as_ref());
                 // The message of a panic may quote the text that was worked on, so the log goes without.
@@ -194,15 +204,7 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
                 Ok(Outcome::Tokens(self.engine()?.prompt(&messages, &options)?))
             }
             Job::Encode(text) => Ok(Outcome::Tokens(self.engine()?.encode(&text)?)),
-            Job::Generate(request, owner) => {
-                let engine = loaded(&mut self.engine)?;
-                let recalled = self.recall.before(engine, &request.prompt, owner.as_ref());
-                let tell = &self.tell;
-                let mut on_progress = |progress| tell(Event::Progress(id, progress));
-                let mut finish = engine.generate(&request, cancel, &mut on_progress)?;
-                self.recall.after(engine, owner, recalled, &mut finish.usage);
-                Ok(Outcome::Finished(Box::new(finish)))
-            }
+            Job::Generate(request, owner) => self.generate(id, &request, owner, cancel),
             Job::Embed(request) => Ok(match self.engine()?.embed(&request, cancel)? {
                 Embedded::Embeddings(embeddings) => Outcome::Embedded(embeddings),
                 Embedded::Cancelled => Outcome::Cancelled,
@@ -236,6 +238,39 @@ impl<D: Decoder, O: Open<D>> Worker<D, O> {
                 })))
             }
         }
+    }
+
+    /// Makes one reply, from the KV rows that there are.
+    fn generate(
+        &mut self,
+        id: JobId,
+        request: &Request,
+        owner: Option<Owner>,
+        cancel: &Cancel,
+    ) -> engine::Result<Outcome> {
+        let recalled = self
+            .around_reply(|recall, engine| recall.before(engine, &request.prompt, owner.as_ref(), cancel))?;
+        let tell = &self.tell;
+        let mut on_progress = |progress| tell(Event::Progress(id, progress));
+        let mut finish = loaded(&mut self.engine)?.generate(request, cancel, &mut on_progress)?;
+        self.around_reply(|recall, engine| recall.after(engine, owner, recalled, &mut finish.usage))?;
+        Ok(Outcome::Finished(Box::new(finish)))
+    }
+
+    /// Does something with KV rows before or after a reply. Where that panics it costs all sessions, since nobody
+    /// knows whose they are now, and neither the reply nor the model.
+    fn around_reply<T: Default>(
+        &mut self,
+        work: impl FnOnce(&mut Recall, &mut Engine<D>) -> T,
+    ) -> engine::Result<T> {
+        let (recall, engine) = (&mut self.recall, loaded(&mut self.engine)?);
+        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| work(recall, engine))) {
+            return Ok(done);
+        }
+        engine.forget();
+        let why = self.recall.give_up();
+        self.tell_trouble(Some(why));
+        Ok(T::default())
     }
 
     /// Frees the model, after its KV rows were saved: the next one may not fit beside it.

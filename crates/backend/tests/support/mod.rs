@@ -11,8 +11,8 @@ use backend::{
 };
 use engine::scripted::{Passes, Scripted, ScriptedDecoder};
 use engine::{
-    Engine, GraphChoice, LoadOptions, LoadedModel, ModelConfig, ModelText, SuggestedSampling, TokenId,
-    WhyOriginal,
+    Decoder, Engine, GraphChoice, LoadOptions, LoadedModel, ModelConfig, ModelText, SuggestedSampling,
+    TokenId, WhyOriginal,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -325,7 +325,7 @@ fn open(
 }
 
 /// What loading a scripted model tells.
-pub(crate) fn loaded_model(engine: &Engine<ScriptedDecoder>, options: &LoadOptions) -> LoadedModel {
+pub(crate) fn loaded_model<D: Decoder>(engine: &Engine<D>, options: &LoadOptions) -> LoadedModel {
     LoadedModel {
         spec: engine.spec().clone(),
         window: engine.window(),
