@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod onnx;
+pub(crate) mod prepare;
 pub(crate) mod scripted;
 
 use std::path::{Path, PathBuf};
