@@ -13,8 +13,10 @@ use engine::{
     Cancel, Error, Failure, FailureKind, GraphChoice, KvBackend, ModelConfig, Preparation, PrepareOptions,
     Prepared, WhyOriginal,
 };
+use graph::family::{Family, Products};
 use graph::proto::{NodeProto, TensorProto};
 use graph::{Graph, Limits, Part};
+use prost::Message;
 use serde_json::Value;
 use support::onnx::{greedy, load_graph, runtime};
 use support::prepare::{
@@ -332,4 +334,41 @@ fn a_record_is_plain_data_that_reads_as_it_was_written() {
     assert_eq!(read, prepared);
     let Key { graph, threads, .. } = &prepared.key;
     assert_eq!((graph.name.as_str(), *threads), ("model.onnx", 1));
+}
+
+/// The folder that [`without_room_for_joined_weights_the_passes_before_count`] prepares.
+const FULL: &str = "HEARTH_TEST_FOLDER";
+
+#[cfg(unix)]
+#[test]
+#[ignore = "runs in the process that the next test starts"]
+fn prepares_where_no_file_may_be_large() {
+    let Some(folder) = std::env::var_os(FULL) else { return };
+    let prepared = prepared_by(&[HARMLESS, named("pack"), REFUSED], Path::new(&folder));
+    let [harmless, pack, refused] = prepared.passes.as_slice() else { panic!("{:?}", prepared.passes) };
+    assert!(matches!(harmless.verdict, Verdict::Accepted(_)), "{}", harmless.verdict);
+    let Verdict::Failed(why) = &pack.verdict else { panic!("{}", pack.verdict) };
+    assert!(why.contains("cannot write") && why.contains(".onnx_data"), "{why}");
+    assert!(matches!(refused.verdict, Verdict::Refused(_)), "what comes behind is tried");
+    assert!(matches!(prepared.run, GraphToRun::Prepared(_)), "{}", prepared.run);
+}
+
+/// No file may be larger than a hundred thousand bytes or two, which stands for a disk that is full: the weights do
+/// not fit, and everything else does.
+#[cfg(unix)]
+#[test]
+fn without_room_for_joined_weights_the_passes_before_count() {
+    let folder = copy_of(&tiny());
+    let family = Family { layers: 1, hidden: 512, products: Products::Bits4, ..Family::default() };
+    let model = family.model().encode_to_vec();
+    fs::write(folder.path().join("model.onnx"), model).expect("written");
+    let limited =
+        r#"trap '' XFSZ; ulimit -f 200; exec "$0" --ignored --exact prepares_where_no_file_may_be_large"#;
+    let program = std::env::current_exe().expect("the test's own program");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", limited]).arg(program).env(FULL, folder.path());
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(folder.path().join("model.hearth.onnx").exists(), "{:?}", names(folder.path()));
 }

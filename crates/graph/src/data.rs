@@ -135,7 +135,8 @@ impl Graph {
         if read == bytes.len() { Ok(bytes) } else { Err(self.cut_off(source.path())) }
     }
 
-    fn cut_off(&self, path: &Path) -> Error {
+    /// What is wrong with a file that ends before what was to be read of it.
+    pub(crate) fn cut_off(&self, path: &Path) -> Error {
         Error::File { doing: "read", path: path.to_path_buf(), source: io::ErrorKind::UnexpectedEof.into() }
     }
 

@@ -45,11 +45,7 @@ impl Graph {
     pub fn to_bytes(&self, weights: Weights) -> Result<Vec<u8>> {
         let path = self.path();
         let mut bytes = Vec::new();
-        self.emit(&self.pieces(path, weights)?, &mut bytes).map_err(|source| Error::File {
-            doing: "read",
-            path: path.to_path_buf(),
-            source,
-        })?;
+        self.emit(&self.pieces(path, weights)?, &mut bytes).map_err(|source| failed("read", path, source))?;
         Ok(bytes)
     }
 
@@ -68,7 +64,7 @@ impl Graph {
                 buffer.resize((end - offset).min(CHUNK) as usize, 0);
                 let count = self.source.read_at(offset, &mut buffer).map_err(io::Error::other)?;
                 if count < buffer.len() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+                    return Err(io::Error::other(self.cut_off(self.source.path())));
                 }
                 into.write_all(&buffer)?;
                 offset += count as u64;
@@ -138,7 +134,15 @@ fn write_whole(path: &Path, emit: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> 
         // The error that led here says more than a second one.
         fs::remove_file(&part).ok();
     }
-    written.map_err(|source| Error::File { doing: "write", path: path.to_path_buf(), source })
+    written.map_err(|source| failed("write", path, source))
+}
+
+/// What went wrong with the file at `path`, or with the one from which it was to be copied.
+fn failed(doing: &'static str, path: &Path, source: io::Error) -> Error {
+    match source.downcast() {
+        Ok(error) => error,
+        Err(source) => Error::File { doing, path: path.to_path_buf(), source },
+    }
 }
 
 fn write_part(part: &Path, emit: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

@@ -31,7 +31,7 @@ pub use speed::{Measurement, Speed};
 
 use crate::model::{find_graph, onnx_options};
 use crate::onnx::{OnnxDecoder, OnnxOptions, Runtime, SelfTestErrors};
-use crate::{Cancel, Error, Failure, LoadOptions, ModelConfig, Result};
+use crate::{Cancel, Error, Failure, FailureKind, LoadOptions, ModelConfig, Result};
 use comparison::Schedule;
 use files::{Candidate, Names};
 use passes::{Change, Facts, Numbers, Pass};
@@ -275,13 +275,8 @@ impl Work<'_> {
             Change::Made(did) => did,
         };
         let candidate = self.names.candidate(index);
-        match graph.write(candidate.path(), Weights::Refer) {
-            Ok(()) => {}
-            // Reading is of the original's weights, writing of the candidate.
-            Err(graph::Error::File { doing: "write", path, source }) => {
-                return Err(Error::FileUnwritable { path, source });
-            }
-            Err(error) => return Ok(result(did, Verdict::Failed(error.to_string()))),
+        if let Some(failure) = write(&graph, &candidate, facts)? {
+            return Ok(result(did, Verdict::Failed(failure.message)));
         }
         let outputs = match self.outputs(candidate.path(), schedule) {
             Ok(Some(outputs)) => outputs,
@@ -317,6 +312,22 @@ impl Work<'_> {
             return Ok(GraphToRun::Original { reason });
         }
         self.names.put_in_place(candidate, &self.limits).map(GraphToRun::Prepared)
+    }
+}
+
+/// Writes a candidate. What keeps only this one from being written is a failure that its pass is told with.
+fn write(graph: &Graph, candidate: &Candidate, facts: &Facts<'_>) -> Result<Option<Failure>> {
+    match graph.write(candidate.path(), Weights::Refer) {
+        Ok(()) => Ok(None),
+        // Reading is of the original's weights, writing of the candidate.
+        Err(graph::Error::File { doing: "write", path, source }) => {
+            // Joined weights alone are large: without room for them the passes before count all the same.
+            let is_large = path.ends_with(facts.data_file);
+            let error = Error::FileUnwritable { path, source };
+            let failure = Failure::from(&error);
+            if is_large && failure.kind == FailureKind::DiskFull { Ok(Some(failure)) } else { Err(error) }
+        }
+        Err(error) => Ok(Some(Error::from(error).into())),
     }
 }
 
