@@ -1,6 +1,7 @@
 /// Every command that the window may call, for the build script, the capability and their test.
 pub const COMMANDS: &[&str] = &[
     "cancel_download",
+    "cancel_library_move",
     "continue_reply",
     "delete_conversation",
     "delete_removed_model",
@@ -16,7 +17,9 @@ pub const COMMANDS: &[&str] = &[
     "import_model",
     "list_conversations",
     "list_downloads",
+    "look_for_library",
     "look_up_repository",
+    "move_library",
     "new_conversation",
     "note_other_sources",
     "open_conversation",
@@ -26,6 +29,7 @@ pub const COMMANDS: &[&str] = &[
     "pin_message",
     "read_kept_memory",
     "read_library",
+    "read_model_settings",
     "read_network",
     "regenerate_reply",
     "remove_model",
@@ -42,10 +46,12 @@ pub const COMMANDS: &[&str] = &[
     "send_message",
     "set_draft",
     "set_memory_budget",
+    "set_model_settings",
     "set_network",
     "set_system_prompt",
     "skip_preparation",
     "snapshot",
     "stop_reply",
     "undo_reset",
+    "use_default_library",
 ];

@@ -11,6 +11,8 @@ use crate::ipc::{
 use crate::{containment, dialogs};
 
 pub(crate) mod library;
+pub(crate) mod library_folder;
+pub(crate) mod model_settings;
 
 // The build script gives each of these a permission; the capability grants them.
 include!("command_names.rs");

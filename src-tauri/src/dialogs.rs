@@ -11,8 +11,8 @@ pub(crate) async fn file_to_write(app: &AppHandle, name: &str) -> Option<PathBuf
     ask(app, Some(name), |dialogue, chosen| dialogue.save_file(chosen)).await
 }
 
-/// Which folder of a model to read.
-pub(crate) async fn folder_to_read(app: &AppHandle) -> Option<PathBuf> {
+/// Which folder: that of a model to read, or the one to keep models in.
+pub(crate) async fn folder(app: &AppHandle) -> Option<PathBuf> {
     ask(app, None, |dialogue, chosen| dialogue.pick_folder(chosen)).await
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum ErrorCode {
     ModelUnsupported,
     /// The folder of models, or a name in it.
     LibraryFolder,
+    /// A setting is outside of what it may be.
+    SettingRefused,
     Internal,
 }
 
@@ -90,6 +92,7 @@ impl From<&backend::Error> for IpcError {
             Error::WrongFile { .. } => ErrorCode::DownloadWrong,
             Error::DiskFull { .. } => ErrorCode::DiskFull,
             Error::Unsupported { .. } | Error::Name { .. } => ErrorCode::ModelUnsupported,
+            Error::ModelSetting { .. } => ErrorCode::SettingRefused,
             Error::Library { .. } => ErrorCode::LibraryFolder,
             _ => ErrorCode::Internal,
         };
@@ -317,6 +320,8 @@ pub(crate) struct ConversationsChanged;
 mod conversation;
 mod conversations;
 mod library;
+mod library_move;
+mod model_settings;
 mod settings;
 pub(crate) use conversation::{ChatEvent, Conversation, Deletion, Draft, Reply, Reset};
 pub(crate) use conversations::{
@@ -326,6 +331,8 @@ pub(crate) use library::{
     DownloadsChanged, LibraryContents, ModelDropped, NetworkChoice, NetworkState, RepositoryHit,
     RepositoryOffer,
 };
+pub(crate) use library_move::MoveProgress;
+pub(crate) use model_settings::{ModelChoice, ModelSettings};
 pub(crate) use settings::{FreedMemory, KeptMemory};
 
 /// A count as the interface reads it.

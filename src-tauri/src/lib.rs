@@ -81,6 +81,12 @@ pub fn interface() -> Builder<tauri::Wry> {
             commands::library::import_model,
             commands::library::read_network,
             commands::library::set_network,
+            commands::model_settings::read_model_settings,
+            commands::model_settings::set_model_settings,
+            commands::library_folder::move_library,
+            commands::library_folder::cancel_library_move,
+            commands::library_folder::look_for_library,
+            commands::library_folder::use_default_library,
         ])
         .events(collect_events![
             ipc::ModelsChanged,
@@ -111,6 +117,7 @@ pub fn run() {
             // The backend's tasks run on the runtime that the window has already.
             let backend = tauri::async_runtime::block_on(async { Backend::open(directories) });
             app.manage(backend.clone());
+            app.manage(commands::library_folder::MoveStop::default());
             tell_changes(app.handle().clone(), &backend);
             load_the_model(backend);
             open_window(app.handle())?;

@@ -101,7 +101,15 @@ export type Hook =
   | "remove-model"
   | "restore-model"
   | "other-source"
-  | "accept-source";
+  | "accept-source"
+  | "open-model-settings"
+  | "model-system"
+  | "model-temperature"
+  | "model-maxTokens"
+  | "save-model-settings"
+  | "disk-use"
+  | "library-away"
+  | "look-again";
 
 export type Options = {
   /** Environment of the window, on top of what isolates it. */

@@ -105,15 +105,25 @@ impl MemoryNeed {
         Self { bytes, includes_kv_cache: kv_bytes_per_token.is_some() }
     }
 
-    /// Up to 60 % of the machine's memory fits, up to 85 % is tight: the rest belongs to the system, a browser
-    /// and this window.
+    /// Up to how many bytes a model fits the machine, and up to how many it is tight: 60 % and 85 % of its memory.
+    /// The rest belongs to the system, a browser and this window. A system that does not tell its memory is no
+    /// reason to warn.
+    pub fn limits(memory: &Memory) -> (u64, u64) {
+        match memory.total {
+            0 => (u64::MAX, u64::MAX),
+            total => (total / 100 * 60, total / 100 * 85),
+        }
+    }
+
+    /// Whether it goes into the machine's memory; see [`MemoryNeed::limits`].
     pub fn fit(&self, memory: &Memory) -> Fit {
-        let share = |percent: u64| memory.total / 100 * percent;
-        match self.bytes {
-            // A system that does not tell its memory is no reason to warn.
-            _ if memory.total == 0 => Fit::Fits,
-            bytes if bytes <= share(60) => Fit::Fits,
-            bytes if bytes <= share(85) => Fit::Tight,
+        Self::fit_within(self.bytes, Self::limits(memory))
+    }
+
+    pub(crate) fn fit_within(bytes: u64, (fits_to, tight_to): (u64, u64)) -> Fit {
+        match bytes {
+            bytes if bytes <= fits_to => Fit::Fits,
+            bytes if bytes <= tight_to => Fit::Tight,
             _ => Fit::TooLarge,
         }
     }

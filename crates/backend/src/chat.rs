@@ -191,10 +191,19 @@ impl Chat {
 
     /// Stops the reply under way and waits until it is part of the conversation.
     pub async fn settle(&self) {
+        self.outlast(Turn::stop).await;
+    }
+
+    /// Waits until no reply is being made.
+    pub(crate) async fn rest(&self) {
+        self.outlast(|_| ()).await;
+    }
+
+    async fn outlast(&self, act: impl Fn(&Turn)) {
         loop {
             let Some(turn) = lock(&self.0.turn).clone() else { return };
             let ended = turn.ended();
-            turn.stop();
+            act(&turn);
             // Between the look and the wait the turn may have ended, and another one begun.
             let still = lock(&self.0.turn).as_ref().is_some_and(|now| Arc::ptr_eq(now, &turn));
             if still {

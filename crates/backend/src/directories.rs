@@ -57,7 +57,7 @@ impl AppDirs {
         Ok(Self { data, resources, libraries })
     }
 
-    /// Where models lie that the user installed.
+    /// Where models lie that the user installed, unless the settings name another folder.
     pub fn models(&self) -> PathBuf {
         self.data.join("models")
     }

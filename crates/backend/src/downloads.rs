@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::Change;
@@ -19,7 +19,7 @@ use crate::import::ImportMode;
 use crate::library::Library;
 use crate::models::Models;
 use crate::store::staging::sweep;
-use crate::store::{InstalledModel, ModelRecord, ModelStore};
+use crate::store::{InstalledModel, ModelRecord, Unfinished};
 
 /// Models that come at the same time; further ones wait for their turn.
 const AT_ONCE: usize = 2;
@@ -79,12 +79,35 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     items: Mutex<Vec<Item>>,
     turns: Arc<Semaphore>,
+    /// Held while the folder of a model changes or all of them are moved.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Item {
     about: Download,
     work: Work,
     running: Option<Running>,
+}
+
+impl Item {
+    /// A download that an earlier run began and did not end.
+    fn begun_before(begun: Unfinished) -> Self {
+        let about = Download {
+            id: begun.record.folder_name(),
+            title: begun.record.title.clone(),
+            kind: DownloadKind::Download,
+            done: begun.bytes,
+            total: begun.record.size(),
+            state: DownloadState::Paused,
+        };
+        Self { about, work: Work::Fetch(begun.record), running: None }
+    }
+}
+
+/// While it lives nothing comes.
+pub(crate) struct Held {
+    _turns: OwnedSemaphorePermit,
+    _changing: OwnedMutexGuard<()>,
 }
 
 /// What there is to do, so that it can be done again.
@@ -111,26 +134,16 @@ enum Ended {
 impl Downloads {
     /// Finds the downloads that were begun before and not ended.
     pub(crate) fn new(directories: &AppDirs, models: Models, changes: broadcast::Sender<Change>) -> Self {
-        sweep(&directories.models());
-        let begun = ModelStore::new(directories).unfinished().into_iter();
-        let items = begun.map(|begun| Item {
-            about: Download {
-                id: begun.record.folder_name(),
-                title: begun.record.title.clone(),
-                kind: DownloadKind::Download,
-                done: begun.bytes,
-                total: begun.record.size(),
-                state: DownloadState::Paused,
-            },
-            work: Work::Fetch(begun.record),
-            running: None,
-        });
+        let store = models.store();
+        sweep(store.folder());
+        let items = store.unfinished().into_iter().map(Item::begun_before);
         Self(Arc::new(Inner {
             directories: directories.clone(),
             models,
             changes,
             items: Mutex::new(items.collect()),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            changing: Arc::default(),
         }))
     }
 
@@ -144,7 +157,7 @@ impl Downloads {
     /// # Errors
     /// [`Error::ModelUnknown`], [`Error::Hub`], [`Error::Unsupported`].
     pub async fn start_entry(&self, id: &str) -> Result<String> {
-        let library = self.library()?;
+        let library = self.library();
         let entry = library.catalog().find(id).ok_or_else(|| Error::ModelUnknown {
             id: id.to_owned(),
             known: "it is none of those that Hearth recommends".into(),
@@ -164,7 +177,7 @@ impl Downloads {
         variant: &str,
     ) -> Result<String> {
         // Looked up again: what is fetched depends on nothing that a window says but names.
-        let offer = self.library()?.look_up(repository, Some(commit)).await?;
+        let offer = self.library().look_up(repository, Some(commit)).await?;
         let refused = |reason: String| Error::Unsupported { what: format!("`{repository}`"), reason };
         let found = offer.variants.iter().find(|known| known.name == variant);
         let chosen = found.ok_or_else(|| refused(format!("it has no variant `{variant}`")))?;
@@ -264,11 +277,11 @@ impl Downloads {
     pub async fn cancel(&self, id: &str) -> Result<()> {
         self.pause(id).await;
         let work = self.items().iter().find(|item| item.about.id == id).map(|item| item.work.clone());
-        let directories = self.0.directories.clone();
-        let network = self.0.models.network();
+        let _unmoved = self.unmoved().await;
+        let (library, downloads) = (self.library(), self.clone());
         let discarded = tokio::task::spawn_blocking(move || match work {
-            Some(Work::Fetch(record)) => Library::open(&directories, &network)?.discard(&record),
-            Some(Work::Repair(model)) => Library::open(&directories, &network)?.discard_repair(&model),
+            Some(Work::Fetch(record)) => library.discard(&record),
+            Some(Work::Repair(model)) => library.discard_repair(&downloads.as_it_lies(model)),
             // Nothing is left of an import that was stopped.
             Some(Work::Import { .. }) | None => Ok(()),
         });
@@ -278,8 +291,68 @@ impl Downloads {
         Ok(())
     }
 
-    fn library(&self) -> Result<Library> {
-        Library::open(&self.0.directories, &self.0.models.network())
+    fn library(&self) -> Library {
+        let models = &self.0.models;
+        Library::over(models.store(), &self.0.directories, &models.network())
+    }
+
+    /// An installed model where it lies now: its folder may have been moved.
+    fn as_it_lies(&self, model: InstalledModel) -> InstalledModel {
+        self.0.models.store().find(&model.id).unwrap_or(model)
+    }
+
+    /// Waits for the end of a move; none begins while the returned value lives.
+    pub(crate) async fn unmoved(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.0.changing).lock_owned().await
+    }
+
+    /// Lets nothing come while the returned value lives. What comes over the network is paused first, where that is
+    /// wanted, and goes on afterwards, as what is asked for meanwhile does.
+    ///
+    /// # Errors
+    /// [`Error::Library`] where something comes that may not be paused.
+    pub(crate) async fn hold(&self, pauses: bool) -> Result<Held> {
+        let busy = |reason: &str| Error::Library {
+            doing: "move the models from",
+            path: self.0.models.library_folder().into(),
+            reason: reason.into(),
+        };
+        let changing = Arc::clone(&self.0.changing).try_lock_owned();
+        let _changing =
+            changing.map_err(|_| busy("they are being moved, or one is being removed or put back"))?;
+        let coming: Vec<DownloadKind> =
+            self.items().iter().filter(|item| item.running.is_some()).map(|item| item.about.kind).collect();
+        if coming.contains(&DownloadKind::Import) {
+            return Err(busy("a folder is being imported into it; wait until that has ended"));
+        }
+        if !coming.is_empty() && !pauses {
+            return Err(busy("models are on their way into it; pause them first"));
+        }
+        let paused = self.pause_all().await;
+        let turns = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        let held = Arc::clone(&self.0.turns).acquire_many_owned(turns).await;
+        paused.iter().for_each(|id| self.resume(id));
+        let _turns = held.map_err(|_| Error::InferenceEnded)?;
+        Ok(Held { _turns, _changing })
+    }
+
+    /// Looks again for downloads that were begun and not ended. Where models are kept in another folder now, those
+    /// of the other one are forgotten; they stay there.
+    pub(crate) fn find_begun(&self, is_another_folder: bool) {
+        let found = self.0.models.store().unfinished();
+        let mut items = self.items();
+        if is_another_folder {
+            items.retain(|item| item.running.is_some());
+        }
+        for begun in found {
+            let item = Item::begun_before(begun);
+            if !items.iter().any(|known| known.about.id == item.about.id) {
+                items.push(item);
+            }
+        }
+        drop(items);
+        self.changed();
     }
 
     /// Puts it into the list, in the place of one that does not run.
@@ -334,14 +407,14 @@ impl Downloads {
     }
 
     async fn work(&self, id: &str, work: Work, stop: &CancellationToken) -> Result<Ended> {
-        let library = self.library()?;
+        let library = self.library();
         let told = |progress: DownloadProgress| self.progress(id, progress);
         match work {
             Work::Fetch(record) => Ok(match library.fetch(&record, stop, told).await? {
                 DownloadOutcome::Installed(_) => Ended::Done(0),
                 DownloadOutcome::Paused => Ended::Stopped,
             }),
-            Work::Repair(model) => Ok(match library.repair(&model, stop, told).await? {
+            Work::Repair(model) => Ok(match library.repair(&self.as_it_lies(model), stop, told).await? {
                 RepairOutcome::Repaired(files) => Ended::Done(files.len()),
                 RepairOutcome::Paused => Ended::Stopped,
             }),
@@ -421,7 +494,7 @@ impl Downloads {
         let plain: String = name.chars().map(|letter| if is_plain(letter) { letter } else { '-' }).collect();
         let plain = plain.trim_matches(['.', '-']);
         let plain = if plain.is_empty() { "model" } else { &plain[..plain.len().min(LONGEST_NAME)] };
-        let models = self.0.directories.models();
+        let models = self.0.models.library_folder();
         let is_free = |name: &String| {
             engine::is_plain_file_name(name)
                 && models.join(name).symlink_metadata().is_err()

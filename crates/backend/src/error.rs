@@ -90,6 +90,9 @@ pub enum Error {
     /// A file of conversations cannot be written.
     #[error("cannot export to `{path}`: {reason}")]
     Export { path: PathBuf, reason: String, full: bool },
+    /// A setting of a model is outside of what it may be.
+    #[error("`{name}` is refused: {reason}")]
+    ModelSetting { name: &'static str, reason: String },
     /// The inference thread ended.
     #[error("the inference thread has ended; restart the application")]
     InferenceEnded,

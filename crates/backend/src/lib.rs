@@ -14,8 +14,10 @@
 //! - [`Library`] is where models come from: [`Catalog`] recommends, [`variants`] reads any repository of a
 //!   [`hub`], [`Downloader`] fetches, and a folder of this machine is imported. Nothing of it asks the network
 //!   by itself. [`Downloads`] are those under way, for a shell that shows them; `model_changes` removes, puts back
-//!   and repairs without pulling a model from under a reply.
-//! - [`ModelStore`] finds models in the user data folder and in the application's own resources;
+//!   and repairs without pulling a model from under a reply, and `library_move` brings all of them to another folder.
+//! - [`ModelDefaults`] are what the user wants of one model; `model_defaults` says who goes before whom, and
+//!   `model_settings` what is in force and why.
+//! - [`ModelStore`] finds models in the folder of models and in the application's own resources;
 //!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
 //!   threads this machine's models run best with.
 //!
@@ -25,6 +27,7 @@
 //! - Only `history` holds SQL, and only `history` writes what is said.
 //! - A KV snapshot is used where model, layout and every token are the same and the file is what was written.
 //!   Losing one costs time, never an answer.
+//! - Models that are moved are whole at the new place before the settings name it, and at the old one until then.
 //! - A model that is visible in the models' folder is whole: it came there by one rename, after every digest was
 //!   compared. All requests leave through `hub::transport` and stand in the ledger.
 //! - A backend opens always: what is wrong is a notice or the state of a model, not a missing window.
@@ -42,8 +45,11 @@ pub mod hub;
 mod import;
 mod inference;
 mod library;
+mod library_move;
 pub mod messages;
 mod model_changes;
+mod model_defaults;
+mod model_settings;
 mod models;
 mod next_turn;
 mod notices;
@@ -91,6 +97,9 @@ pub use history::{ExportFormat, ExportReport, History, ImportReport, SearchHit, 
 pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
 pub use library::{DiskUse, InstalledDetails, Library, Offer};
+pub use library_move::{LibraryMove, MoveOutcome, MovePhase, MoveProgress};
+pub use model_defaults::{ModelDefaults, ModelNumber};
+pub use model_settings::{ContextMemory, ModelSetting, ModelSettings, ValueSource};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use pins::Pins;
@@ -160,7 +169,7 @@ impl Backend {
     /// The same over an inference thread that is there already.
     pub fn open_with(directories: AppDirs, inference: Inference) -> Self {
         let (settings, notices) = Self::look_around(&directories);
-        Self::assemble(directories, inference, settings, notices, true)
+        Self::assemble(directories, inference, (settings, Overrides::default()), notices, true)
     }
 
     /// The same for one run of a program: `overrides` go before the settings, no choice is saved, and what is
@@ -170,8 +179,7 @@ impl Backend {
     /// [`Error::ModelUnknown`] where `overrides` name a model that is not there.
     pub fn open_for_run(directories: AppDirs, inference: Inference, overrides: &Overrides) -> Result<Self> {
         let (settings, notices) = Self::look_around(&directories);
-        let backend =
-            Self::assemble(directories, inference, settings.overridden_by(overrides), notices, false);
+        let backend = Self::assemble(directories, inference, (settings, overrides.clone()), notices, false);
         backend.models.leave_settings();
         // Whoever types a command waits for its answer, and prepares models by a command of its own.
         backend.models.leave_graphs();
@@ -184,7 +192,7 @@ impl Backend {
     fn assemble(
         directories: AppDirs,
         inference: Inference,
-        settings: Settings,
+        settings: (Settings, Overrides),
         notices: Arc<Notices>,
         remembers: bool,
     ) -> Self {
@@ -201,8 +209,11 @@ impl Backend {
         let history = History::new(folder, Arc::clone(&notices), changes.clone(), remembers);
         let chat = Chat::new(models.clone(), inference.clone(), history.clone());
         let downloads = Downloads::new(&directories, models.clone(), changes.clone());
-        let removals = Removals::new(ModelStore::new(&directories));
-        Self { directories, models, downloads, removals, chat, history, inference, notices, changes }
+        let removals = Removals::default();
+        let backend =
+            Self { directories, models, downloads, removals, chat, history, inference, notices, changes };
+        backend.note_library();
+        backend
     }
 
     /// Reads the settings, and finds out what is wrong with the data folder.
@@ -216,6 +227,16 @@ impl Backend {
         if let Some(message) = damage {
             notices.add(Severity::Warning, "settings", message);
         }
+        for (id, defaults) in &settings.models {
+            for name in defaults.senseless() {
+                let message = format!(
+                    "What the settings say of `{name}` for the model `{id}` is not used: it makes no sense."
+                );
+                notices.add(Severity::Warning, "settings", message);
+            }
+        }
+        // Before anybody looks for models.
+        library_move::settle(directories, &settings);
         (settings, notices)
     }
 
@@ -230,11 +251,8 @@ impl Backend {
     }
 
     /// The model library, with the network as the settings say now.
-    ///
-    /// # Errors
-    /// As [`Library::open`].
-    pub fn library(&self) -> Result<Library> {
-        Library::open(&self.directories, &self.models.network())
+    pub fn library(&self) -> Library {
+        Library::over(self.models.store(), &self.directories, &self.models.network())
     }
 
     /// The models on their way.
@@ -356,9 +374,9 @@ impl Backend {
     /// default, and 0 keeps none. What is beyond the bound is destroyed, what was used longest ago first.
     ///
     /// # Errors
-    /// [`Error::InferenceEnded`].
+    /// [`Error::InferenceEnded`]; [`Error::DataFolder`], and the budget stays as it was then.
     pub async fn set_snapshot_budget(&self, bytes: Option<u64>) -> Result<KeptSnapshots> {
-        self.models.choose_snapshot_budget(bytes);
+        self.models.choose_snapshot_budget(bytes)?;
         self.keep_snapshots().await
     }
 

@@ -66,22 +66,25 @@ pub struct Library {
 
 impl Library {
     /// The library in `directories`, with the network as `settings` and the environment say. No request leaves
-    /// before one is asked for.
-    ///
-    /// # Errors
-    /// None: where they name an address that may not be asked, every request ends in that error, and what needs
-    /// none works.
-    pub fn open(directories: &AppDirs, settings: &NetworkSettings) -> Result<Self> {
+    /// before one is asked for. Where they name an address that may not be asked, every request ends in that error,
+    /// and what needs none works.
+    pub fn open(directories: &AppDirs, settings: &NetworkSettings) -> Self {
+        Self::over(ModelStore::new(directories), directories, settings)
+    }
+
+    /// The same with the models of `store`.
+    pub(crate) fn over(store: ModelStore, directories: &AppDirs, settings: &NetworkSettings) -> Self {
         let ledger = NetworkLedger::new(&directories.data);
         let options = NetworkOptions::of_this_process(settings);
         let hub = Hub::settled(options, ledger.clone(), Timing::default());
-        Ok(Self {
-            store: ModelStore::new(directories),
-            models: directories.models(),
-            downloader: Downloader::new(hub, directories.models()),
+        let models = store.folder().to_path_buf();
+        Self {
+            downloader: Downloader::new(hub, models.clone()),
             catalog: Arc::new(Catalog::built_in()),
+            store,
+            models,
             ledger,
-        })
+        }
     }
 
     /// The models that Hearth recommends.
@@ -136,8 +139,11 @@ impl Library {
         DiskUse {
             installed: self.store.models().iter().filter(|model| own(model)).map(|model| model.size).sum(),
             unfinished: self.store.unfinished().iter().map(|begun| begun.bytes).sum(),
-            // The folder is made with the first model.
-            free: self.models.ancestors().find_map(|folder| fs4::available_space(folder).ok()),
+            // The default folder is made with the first model.
+            free: match self.store.is_away() {
+                true => None,
+                false => self.models.ancestors().find_map(|folder| fs4::available_space(folder).ok()),
+            },
         }
     }
 
@@ -214,6 +220,7 @@ impl Library {
         stop: &CancellationToken,
         on_progress: impl FnMut(DownloadProgress) + Send,
     ) -> Result<DownloadOutcome> {
+        self.store.require_folder()?;
         self.downloader.fetch(record, stop, on_progress).await
     }
 
@@ -227,6 +234,7 @@ impl Library {
         stop: &CancellationToken,
         on_progress: impl FnMut(DownloadProgress) + Send,
     ) -> Result<RepairOutcome> {
+        self.store.require_folder()?;
         self.downloader.repair(&model.folder, stop, on_progress).await
     }
 
@@ -235,6 +243,7 @@ impl Library {
     /// # Errors
     /// [`Error::Library`] while it is under way.
     pub fn discard(&self, record: &ModelRecord) -> Result<()> {
+        self.store.require_folder()?;
         self.downloader.discard(record)
     }
 
@@ -243,6 +252,7 @@ impl Library {
     /// # Errors
     /// [`Error::Library`] while it is under way.
     pub fn discard_repair(&self, model: &InstalledModel) -> Result<()> {
+        self.store.require_folder()?;
         self.downloader.discard_repair(&model.folder)
     }
 
@@ -259,6 +269,7 @@ impl Library {
         stop: &CancellationToken,
         on_bytes: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<PathBuf>> {
+        self.store.require_folder()?;
         let own_name = || {
             let absolute = std::path::absolute(folder).ok()?;
             Some(absolute.file_name()?.to_str()?.to_owned())

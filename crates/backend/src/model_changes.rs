@@ -14,13 +14,14 @@ impl Backend {
     /// [`Error::ModelUnknown`]; [`Error::Unsupported`] for one that the user did not install;
     /// [`Error::Library`].
     pub async fn remove_model(&self, id: &str) -> Result<()> {
+        let _unmoved = self.downloads.unmoved().await;
         let model = self.installed_model(id)?;
         if self.models.selected().as_deref() == Some(id) {
             self.chat.settle().await;
         }
         self.models.release(id).await?;
-        let removals = self.removals.clone();
-        waiting(move || removals.remove(&model)).await?;
+        let (removals, store) = (self.removals.clone(), self.models.store());
+        waiting(move || removals.remove(&store, &model)).await?;
         self.models_changed();
         Ok(())
     }
@@ -35,6 +36,7 @@ impl Backend {
     /// # Errors
     /// [`Error::ModelUnknown`]; [`Error::Library`] where something else has its place.
     pub async fn restore_model(&self, id: &str) -> Result<()> {
+        let _unmoved = self.downloads.unmoved().await;
         let (removals, model) = (self.removals.clone(), id.to_owned());
         waiting(move || removals.restore(&model)).await?;
         self.models_changed();
@@ -46,6 +48,7 @@ impl Backend {
     /// # Errors
     /// [`Error::ModelUnknown`], [`Error::Library`].
     pub async fn delete_removed_model(&self, id: &str) -> Result<()> {
+        let _unmoved = self.downloads.unmoved().await;
         let (removals, model) = (self.removals.clone(), id.to_owned());
         waiting(move || removals.delete(&model)).await?;
         self.models_changed();

@@ -1,28 +1,25 @@
-//! Which model answers: choosing, loading, and what came of it.
+//! Which model answers: choosing, loading, and what came of it. `loading` says how one is loaded, `preparing`
+//! prepares one before, `preferences` are the settings that all of it follows.
+
+mod loading;
+mod preferences;
+mod preparing;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::onnx::ExecutionProviderChoice;
-use engine::{FailureKind, LoadOptions, LoadedModel, PrepareOptions, PrepareProgress, Prepared};
+use engine::{LoadedModel, PrepareProgress};
 use tokio::sync::{OwnedMutexGuard, broadcast};
 
 use crate::Change;
-use crate::catalog::Catalog;
 use crate::directories::AppDirs;
 use crate::error::{Error, Result};
-use crate::hub::{NetworkOptions, NetworkSettings};
 use crate::inference::{Canceller, Inference};
-use crate::messages::KvKeeping;
 use crate::notices::{Notices, Severity};
-use crate::settings::Settings;
-use crate::store::{InstalledModel, ModelSource, ModelStore};
-use crate::system::{self, Memory};
-use crate::thread_count::{self, ThreadSpeeds};
-
-/// What notices about preparations are about.
-const PREPARATION: &str = "preparation";
+use crate::settings::{Overrides, Settings};
+use crate::store::InstalledModel;
+use loading::{LoadChoice, check_files};
 
 /// How far a model is.
 #[derive(Debug, Clone, Default)]
@@ -37,19 +34,12 @@ pub enum ModelState {
     Failed(Error),
 }
 
-/// Whether a failure of this kind is about preparing a model and not about the model itself.
-fn is_about_preparing(kind: FailureKind) -> bool {
-    use FailureKind::{Crashed, DiskFull, Internal, ModelUnwritable, OutOfMemory};
-    matches!(kind, ModelUnwritable | DiskFull | OutOfMemory | Crashed | Internal)
-}
-
 /// The models and the one that answers. Cheap to clone.
 #[derive(Clone)]
 pub struct Models(Arc<Inner>);
 
 struct Inner {
     directories: AppDirs,
-    store: ModelStore,
     inference: Inference,
     notices: Arc<Notices>,
     changes: broadcast::Sender<Change>,
@@ -62,10 +52,14 @@ struct Inner {
 
 struct State {
     settings: Settings,
+    /// What this run of the program asks for in the place of the settings.
+    overrides: Overrides,
     /// Whether a choice of model is written to the settings.
     remembers: bool,
     /// Whether a model is prepared before it is loaded for the first time.
     prepares: bool,
+    /// Whether the files of models are being moved; none is prepared then.
+    is_moving: bool,
     /// The preparation under way, by its model.
     preparing: Option<(String, Canceller)>,
     /// Models whose preparation was skipped: they are not asked about again until the next start.
@@ -80,6 +74,8 @@ struct State {
 struct Loaded {
     id: String,
     about: LoadedModel,
+    /// What was asked of the load.
+    choice: LoadChoice,
 }
 
 /// A model that is loaded, with what loading told.
@@ -93,37 +89,47 @@ impl Models {
     pub(crate) fn new(
         directories: &AppDirs,
         inference: Inference,
-        settings: Settings,
+        (settings, overrides): (Settings, Overrides),
         notices: Arc<Notices>,
         changes: broadcast::Sender<Change>,
     ) -> Self {
-        let store = ModelStore::new(directories);
-        let mut models = store.models();
-        let preferred = store.preferred(settings.model.as_deref()).ok();
-        let selected = preferred.as_ref().map(|model| model.id.clone());
-        // One that was chosen by its path is in no list.
-        models.extend(preferred.filter(|model| !models.iter().any(|known| known.id == model.id)));
         let state = State {
             settings,
+            overrides,
             remembers: true,
             prepares: true,
+            is_moving: false,
             preparing: None,
             skipped: HashSet::new(),
-            models,
-            selected,
+            models: Vec::new(),
+            selected: None,
             states: HashMap::new(),
             loaded: None,
         };
-        Self(Arc::new(Inner {
+        let models = Self(Arc::new(Inner {
             directories: directories.clone(),
-            store,
             inference,
             notices,
             changes,
             state: Mutex::new(state),
             loading: Arc::default(),
             keeping: tokio::sync::Mutex::default(),
-        }))
+        }));
+        models.find_first();
+        models
+    }
+
+    /// Finds the models, and the one to begin with.
+    fn find_first(&self) {
+        let store = self.store();
+        let mut state = self.state();
+        let wanted = state.overrides.model.clone().or_else(|| state.settings.model.clone());
+        let preferred = store.preferred(wanted.as_deref()).ok();
+        state.models = store.models();
+        state.selected = preferred.as_ref().map(|model| model.id.clone());
+        // One that was chosen by its path is in no list.
+        let unlisted = preferred.filter(|model| !state.models.iter().any(|known| known.id == model.id));
+        state.models.extend(unlisted);
     }
 
     /// Every model with its state.
@@ -149,6 +155,13 @@ impl Models {
         self.state().loaded.as_ref().map(|loaded| loaded.about.clone())
     }
 
+    /// The bytes of one token in the KV cache of the model `id`, where it is loaded.
+    pub(crate) fn loaded_row(&self, id: &str) -> Option<u64> {
+        let state = self.state();
+        let loaded = state.loaded.as_ref().filter(|loaded| loaded.id == id)?;
+        Some(loaded.about.spec.kv_bytes_per_token as u64)
+    }
+
     /// Chooses the model that answers, an id or the path of a folder, remembers the choice, and loads it in
     /// the place of the other.
     ///
@@ -164,47 +177,13 @@ impl Models {
     ///
     /// # Errors
     /// [`Error::ModelUnknown`].
-    pub(crate) fn require_known(&self, id: &str) -> Result<()> {
+    pub fn require_known(&self, id: &str) -> Result<()> {
         let is_known = |models: &[InstalledModel]| models.iter().any(|model| model.id == id);
-        if is_known(&self.state().models) || is_known(&self.0.store.models()) {
+        if is_known(&self.state().models) || is_known(&self.store().models()) {
             return Ok(());
         }
         let known = "choose one of those in the list".into();
         Err(Error::ModelUnknown { id: id.to_owned(), known })
-    }
-
-    /// How requests may leave.
-    pub fn network(&self) -> NetworkSettings {
-        self.state().settings.network.clone()
-    }
-
-    /// Lets requests leave so from now on.
-    pub(crate) fn set_network(&self, network: NetworkSettings) -> Result<()> {
-        NetworkOptions::of_this_process(&network)?;
-        self.change_settings(|settings| settings.network = network.clone())
-    }
-
-    /// Whether the user knows what it means to take a model from outside of the catalogue.
-    pub fn knows_other_sources(&self) -> bool {
-        self.state().settings.knows_other_sources
-    }
-
-    /// Notes that the user was told so.
-    ///
-    /// # Errors
-    /// [`Error::DataFolder`]; it is asked again then.
-    pub fn note_other_sources(&self) -> Result<()> {
-        self.change_settings(|settings| settings.knows_other_sources = true)
-    }
-
-    /// Changes the settings, on the disk first, where nothing else of them is touched.
-    fn change_settings(&self, change: impl Fn(&mut Settings)) -> Result<()> {
-        let mut state = self.state();
-        if state.remembers {
-            Settings::update(&self.0.directories.settings(), &change)?;
-        }
-        change(&mut state.settings);
-        Ok(())
     }
 
     /// Frees the model `id`, so that its files can be changed, and forgets that it failed. Waits for a load or
@@ -227,7 +206,7 @@ impl Models {
 
     /// Looks again at which models there are.
     pub fn refresh(&self) {
-        let found = self.0.store.models();
+        let found = self.store().models();
         let mut state = self.state();
         let by_path = state.models.iter().filter(|model| Path::new(&model.id).is_absolute()).cloned();
         let kept: Vec<InstalledModel> = by_path.filter(|model| model.folder.is_dir()).collect();
@@ -236,16 +215,6 @@ impl Models {
         state.states.retain(|id, _| there.contains(id));
         drop(state);
         self.changed(Change::Models);
-    }
-
-    /// From now on the settings' file stays as it is.
-    pub(crate) fn leave_settings(&self) {
-        self.state().remembers = false;
-    }
-
-    /// From now on models are loaded as they are.
-    pub(crate) fn leave_graphs(&self) {
-        self.state().prepares = false;
     }
 
     /// Chooses the model of a conversation that is shown, if it is installed, and begins to load it. What new
@@ -266,23 +235,26 @@ impl Models {
 
     /// Chooses the model that is to answer, and loads nothing yet.
     pub(crate) fn choose(&self, id: &str) -> Result<()> {
-        let model = self.0.store.find(id)?;
-        let models = self.0.store.models();
-        let mut state = self.state();
-        state.models = models;
-        if !state.models.iter().any(|known| known.id == model.id) {
-            state.models.push(model.clone());
-        }
-        state.selected = Some(model.id.clone());
-        if let Some((preparing, canceller)) = &state.preparing
-            && *preparing != model.id
-        {
-            // Whoever wants another model now does not wait for this one.
-            canceller.cancel();
-        }
-        if state.remembers && state.settings.model.as_ref() != Some(&model.id) {
-            state.settings.model = Some(model.id);
-            self.save(&state.settings);
+        let store = self.store();
+        let model = store.find(id)?;
+        let models = store.models();
+        let is_news = {
+            let mut state = self.state();
+            state.models = models;
+            if !state.models.iter().any(|known| known.id == model.id) {
+                state.models.push(model.clone());
+            }
+            state.selected = Some(model.id.clone());
+            if let Some((preparing, canceller)) = &state.preparing
+                && *preparing != model.id
+            {
+                // Whoever wants another model now does not wait for this one.
+                canceller.cancel();
+            }
+            state.remembers && state.settings.model.as_ref() != Some(&model.id)
+        };
+        if is_news {
+            self.remember_choice(&model.id);
         }
         Ok(())
     }
@@ -316,17 +288,20 @@ impl Models {
         Some((self.loaded_selected()?, held))
     }
 
+    /// The model that answers, where it is loaded as it is wanted now.
     fn loaded_selected(&self) -> Option<ReadyModel> {
         let model = self.selected_model()?;
-        let about = self.state().loaded.clone().filter(|loaded| loaded.id == model.id)?.about;
-        Some(ReadyModel { model, about })
+        let choice = self.load_choice(&model.id);
+        let loaded = self.state().loaded.clone()?;
+        let is_it = loaded.id == model.id && loaded.choice == choice;
+        is_it.then_some(ReadyModel { model, about: loaded.about })
     }
 
     async fn load_selected(&self) -> Result<(ReadyModel, OwnedMutexGuard<()>)> {
         let held = Arc::clone(&self.0.loading).lock_owned().await;
         let (model, checked) = loop {
             let Some(model) = self.selected_model() else {
-                return Err(Error::NoModel { folder: self.0.directories.models() });
+                return Err(Error::NoModel { folder: self.library_folder() });
             };
             if let Some(ready) = self.loaded_selected() {
                 return Ok((ready, held));
@@ -349,7 +324,8 @@ impl Models {
         }
         self.changed(Change::Models);
         self.keep_kv().await;
-        let result = match checked.and_then(|()| self.load_options()) {
+        let choice = self.load_choice(&model.id);
+        let result = match checked.and_then(|()| self.load_options_of(&model)) {
             Ok(options) => self.load(&model, options).await,
             Err(error) => Err(error),
         };
@@ -370,7 +346,8 @@ impl Models {
             let mut state = self.state();
             let loaded = match &outcome {
                 Ok(ready) => {
-                    state.loaded = Some(Loaded { id: model.id.clone(), about: ready.about.clone() });
+                    let (id, about) = (model.id.clone(), ready.about.clone());
+                    state.loaded = Some(Loaded { id, about, choice });
                     ModelState::Ready
                 }
                 Err(error) => ModelState::Failed(error.clone()),
@@ -383,172 +360,6 @@ impl Models {
         outcome.map(|ready| (ready, held))
     }
 
-    /// Prepares a model before it is loaded for the first time. What goes wrong costs speed and is told; the
-    /// model is loaded all the same.
-    async fn prepare_first(&self, model: &InstalledModel) {
-        let is_wanted = {
-            let state = self.state();
-            // Graphs are prepared for the CPU.
-            let is_on_cpu = state.settings.execution_provider != ExecutionProviderChoice::CoreMl;
-            state.prepares && is_on_cpu && !state.skipped.contains(&model.id)
-        };
-        if model.source == ModelSource::BuiltIn || !is_wanted {
-            return;
-        }
-        self.0.notices.clear(PREPARATION);
-        let told = |_: &PrepareProgress| {};
-        if let Err(error) = self.prepare_held(model, false, true, told).await {
-            tracing::warn!(model = model.id, %error, "the model was not prepared");
-            let kind = error.engine_kind();
-            if !matches!(kind, Some(kind) if is_about_preparing(kind)) {
-                // The load will say it better.
-                return;
-            }
-            let name = &model.name;
-            let message =
-                format!("{name} runs as it came, without being prepared for this machine: {error}.");
-            self.0.notices.add(Severity::Information, PREPARATION, message);
-            self.changed(Change::Notices);
-        }
-    }
-
-    /// Rewrites the graph of a model for this machine, an id or the path of a folder, where that is not done
-    /// already or `force` asks for it again. The model that answers is freed first. `None` where it was
-    /// skipped.
-    ///
-    /// # Errors
-    /// [`Error::ModelUnknown`], [`Error::ModelBuiltIn`], [`Error::LibraryMissing`], or what kept the model
-    /// from being run or its folder from being written.
-    pub async fn prepare(
-        &self,
-        id: &str,
-        force: bool,
-        on_progress: impl FnMut(&PrepareProgress),
-    ) -> Result<Option<Prepared>> {
-        let model = self.0.store.find(id)?;
-        if model.source == ModelSource::BuiltIn {
-            return Err(Error::ModelBuiltIn { id: model.id });
-        }
-        let _held = Arc::clone(&self.0.loading).lock_owned().await;
-        let result = self.prepare_held(&model, force, false, on_progress).await;
-        self.set_state(&model.id, ModelState::Available);
-        result
-    }
-
-    /// Stops the preparation under way; its model is loaded as it is, until the next start.
-    pub fn skip_preparation(&self) {
-        let mut state = self.state();
-        if let Some((model, canceller)) = &state.preparing {
-            canceller.cancel();
-            let model = model.clone();
-            state.skipped.insert(model);
-        }
-    }
-
-    /// The same while the lock is held: one load or preparation at a time. `for_load` ends it where the model is no
-    /// longer the one to load.
-    async fn prepare_held(
-        &self,
-        model: &InstalledModel,
-        force: bool,
-        for_load: bool,
-        mut on_progress: impl FnMut(&PrepareProgress),
-    ) -> Result<Option<Prepared>> {
-        let load = self.load_options_of(model)?;
-        let options =
-            PrepareOptions { force, memory: Some(Memory::now().available), ..PrepareOptions::like(&load) };
-        let running = self.0.inference.prepare(model.model_folder(), options);
-        {
-            let mut state = self.state();
-            state.loaded = None;
-            state.states.retain(|_, model| matches!(model, ModelState::Failed(_)));
-            // Whoever chose another one until now found nothing to cancel.
-            let is_selected = state.selected.as_ref() == Some(&model.id);
-            if for_load && (!is_selected || state.skipped.contains(&model.id)) {
-                running.canceller().cancel();
-            }
-            state.preparing = Some((model.id.clone(), running.canceller()));
-        }
-        let result = running.prepared(|progress| {
-            on_progress(&progress);
-            self.set_state(&model.id, ModelState::Preparing(progress));
-        });
-        let result = result.await;
-        self.state().preparing = None;
-        result
-    }
-
-    /// Loads a model, and adds what the catalogue knows of it to what its own files say.
-    async fn load(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
-        let mut loaded = self.load_measured(model, self.suited(options, model)).await?;
-        if let Some(sampling) = Catalog::entry_in(&model.folder).and_then(|entry| entry.sampling) {
-            loaded.sampling = loaded.sampling.or(sampling);
-        }
-        Ok(loaded)
-    }
-
-    /// The first large model that is loaded on this machine tells how many threads to use.
-    async fn load_measured(&self, model: &InstalledModel, options: LoadOptions) -> Result<LoadedModel> {
-        let Inner { inference, directories, .. } = self.0.as_ref();
-        let folder = model.model_folder();
-        let options = LoadOptions { kv_bytes: system::conversation_memory(model.size), ..options };
-        let path = directories.machine();
-        let is_chosen = self.state().settings.threads.is_some();
-        let says_nothing = model.size < thread_count::LEAST_MODEL_BYTES;
-        if is_chosen || says_nothing || ThreadSpeeds::open(&path).is_some() {
-            return inference.load(folder, options).await;
-        }
-        let is_wanted = || self.selected().as_ref() == Some(&model.id);
-        match ThreadSpeeds::measure(inference, &folder, &options, is_wanted).await {
-            Ok((speeds, loaded)) => {
-                if let Some(Err(error)) = speeds.map(|speeds| speeds.save(&path)) {
-                    tracing::warn!(%error, "what was measured of this machine cannot be kept");
-                }
-                Ok(loaded)
-            }
-            // What keeps the model from loading is said by a load without a measurement.
-            Err(error) => {
-                tracing::warn!(%error, "the number of threads was not measured");
-                inference.load(folder, options).await
-            }
-        }
-    }
-
-    /// Says where KV rows are kept. Without snapshots the chat goes on, and a notice says why there are none;
-    /// so does what is returned.
-    pub(crate) async fn keep_kv(&self) -> Option<String> {
-        let _one_at_a_time = self.0.keeping.lock().await;
-        let settings = self.state().settings.clone();
-        let keeping = KvKeeping {
-            memory_bytes: settings.kv_memory_bytes.unwrap_or_else(system::kv_memory),
-            // With a budget of nothing too: what lies there has to go.
-            folder: Some(self.0.directories.snapshots()),
-            disk_bytes: settings.kv_disk_bytes,
-        };
-        // Where the inference side has ended the load says so.
-        let trouble = self.0.inference.keep_kv(keeping).await.unwrap_or_default();
-        let trouble = trouble.filter(|_| settings.kv_disk_bytes != Some(0));
-        self.0.notices.say_of_snapshots(trouble.as_deref());
-        trouble
-    }
-
-    /// The budget of KV snapshots that was chosen; `None` for the default.
-    pub(crate) fn chosen_snapshot_budget(&self) -> Option<u64> {
-        self.state().settings.kv_disk_bytes
-    }
-
-    /// Chooses the budget of KV snapshots, and remembers the choice.
-    pub(crate) fn choose_snapshot_budget(&self, bytes: Option<u64>) {
-        let mut state = self.state();
-        if state.settings.kv_disk_bytes == bytes {
-            return;
-        }
-        state.settings.kv_disk_bytes = bytes;
-        if state.remembers {
-            self.save(&state.settings);
-        }
-    }
-
     /// Notes that the model is gone, after a crash.
     pub(crate) fn lost(&self, error: &Error) {
         let mut state = self.state();
@@ -557,59 +368,6 @@ impl Models {
         }
         drop(state);
         self.changed(Change::Models);
-    }
-
-    /// How models are loaded on this machine.
-    ///
-    /// # Errors
-    /// [`Error::LibraryMissing`].
-    pub fn load_options(&self) -> Result<LoadOptions> {
-        let library: PathBuf = self.0.directories.library()?;
-        let measured = ThreadSpeeds::open(&self.0.directories.machine()).map(|speeds| speeds.best());
-        let state = self.state();
-        Ok(LoadOptions {
-            threads: Some(state.settings.threads.or(measured).unwrap_or_else(system::threads)),
-            execution_provider: state.settings.execution_provider,
-            cache_window: state.settings.cache_window,
-            ..LoadOptions::with_library(library)
-        })
-    }
-
-    /// How `model` is loaded on this machine.
-    ///
-    /// # Errors
-    /// [`Error::LibraryMissing`].
-    pub fn load_options_of(&self, model: &InstalledModel) -> Result<LoadOptions> {
-        Ok(self.suited(self.load_options()?, model))
-    }
-
-    fn suited(&self, options: LoadOptions, model: &InstalledModel) -> LoadOptions {
-        let context =
-            || Catalog::entry_in(&model.folder).and_then(|entry| usize::try_from(entry.context).ok());
-        LoadOptions {
-            other_names: self.0.store.knows_files(model),
-            cache_window: options.cache_window.or_else(context),
-            ..options
-        }
-    }
-
-    fn save(&self, settings: &Settings) {
-        let saved = Settings::update(&self.0.directories.settings(), |kept| {
-            // What is chosen here, and nothing else: the rest may have been changed by hand meanwhile.
-            kept.model.clone_from(&settings.model);
-            kept.kv_disk_bytes = settings.kv_disk_bytes;
-        });
-        match saved {
-            Ok(()) => self.0.notices.clear("settings"),
-            Err(error) => {
-                self.0.notices.add(
-                    Severity::Warning,
-                    "settings",
-                    format!("Your choice is in use and could not be saved: {error}."),
-                );
-            }
-        }
-        self.changed(Change::Notices);
     }
 
     fn set_state(&self, model: &str, state: ModelState) {
@@ -625,12 +383,4 @@ impl Models {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a model still is what was installed, as far as a look tells. Files that were written since are read,
-/// which takes a while.
-async fn check_files(model: &InstalledModel) -> Result<()> {
-    let model = model.clone();
-    let checked = tokio::task::spawn_blocking(move || ModelStore::check_before_load(&model));
-    checked.await.unwrap_or(Err(Error::InferenceEnded))
 }

@@ -16,28 +16,23 @@ pub struct RemovedModel {
 }
 
 /// The removed models of this run. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Removals {
-    store: ModelStore,
     removed: Arc<Mutex<Vec<(RemovedModel, Aside)>>>,
 }
 
 impl Removals {
-    pub(crate) fn new(store: ModelStore) -> Self {
-        Self { store, removed: Arc::default() }
-    }
-
     /// The removed models, the oldest first.
     pub(crate) fn list(&self) -> Vec<RemovedModel> {
         self.removed().iter().map(|(about, _)| about.clone()).collect()
     }
 
-    /// Takes a model out of the library.
+    /// Takes a model out of the library of `store`.
     ///
     /// # Errors
     /// As [`ModelStore::remove`].
-    pub(crate) fn remove(&self, model: &InstalledModel) -> Result<()> {
-        let aside = self.store.set_aside(model)?;
+    pub(crate) fn remove(&self, store: &ModelStore, model: &InstalledModel) -> Result<()> {
+        let aside = store.set_aside(model)?;
         let about = RemovedModel { id: model.id.clone(), name: model.name.clone(), size: model.size };
         self.removed().push((about, aside));
         Ok(())

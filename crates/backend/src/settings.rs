@@ -1,5 +1,6 @@
 //! The user's settings: one JSON file.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hub::NetworkSettings;
+use crate::model_defaults::ModelDefaults;
 
 /// What the user chose. Every field has a default, so that files of other versions can be read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,12 @@ pub struct Settings {
     /// Whether the user was told what it means to take a model from outside of the catalogue.
     #[serde(skip_serializing_if = "is_default")]
     pub knows_other_sources: bool,
+    /// What the user wants of single models, by their ids.
+    #[serde(skip_serializing_if = "is_default")]
+    pub models: BTreeMap<String, ModelDefaults>,
+    /// Where models are kept, an absolute path; `None` takes the data folder's own place for them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub library: Option<PathBuf>,
     /// What this version does not know, kept for the one that wrote it.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -52,21 +60,6 @@ pub struct Overrides {
 }
 
 impl Settings {
-    /// These settings with what `overrides` asks for.
-    pub(crate) fn overridden_by(self, overrides: &Overrides) -> Self {
-        Self {
-            model: overrides.model.clone().or(self.model),
-            execution_provider: overrides.execution_provider.unwrap_or(self.execution_provider),
-            threads: overrides.threads.or(self.threads),
-            cache_window: overrides.cache_window.or(self.cache_window),
-            kv_memory_bytes: self.kv_memory_bytes,
-            kv_disk_bytes: self.kv_disk_bytes,
-            network: self.network,
-            knows_other_sources: self.knows_other_sources,
-            other: self.other,
-        }
-    }
-
     /// Reads the settings. A missing file gives the defaults; a damaged one too, with a sentence that
     /// says so, and stays beside under another name. Of a file with single values that make no sense the others
     /// are used.

@@ -114,12 +114,49 @@ struct Link {
 pub struct ModelStore {
     installed: PathBuf,
     resources: Vec<PathBuf>,
+    /// Whether the user chose the folder: it is never made anew then, for it may lie on a disk that is away.
+    is_chosen: bool,
 }
 
 impl ModelStore {
     /// The models of these folders.
     pub fn new(directories: &AppDirs) -> Self {
-        Self { installed: directories.models(), resources: directories.resources.clone() }
+        let resources = directories.resources.clone();
+        Self { installed: directories.models(), resources, is_chosen: false }
+    }
+
+    /// The same with the user's own in `folder`.
+    pub(crate) fn in_folder(directories: &AppDirs, folder: PathBuf) -> Self {
+        Self { installed: folder, resources: directories.resources.clone(), is_chosen: true }
+    }
+
+    /// Where the models lie that the user installed.
+    pub fn folder(&self) -> &Path {
+        &self.installed
+    }
+
+    /// Whether the folder that the user chose is away: it is not there, or empty, as the place of a disk is that is
+    /// not plugged in. A folder that models were moved to is never empty.
+    pub fn is_away(&self) -> bool {
+        let holds_something =
+            || std::fs::read_dir(&self.installed).is_ok_and(|mut entries| entries.next().is_some());
+        self.is_chosen && !holds_something()
+    }
+
+    /// Refuses to write where the folder is away.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub(crate) fn require_folder(&self) -> Result<()> {
+        if !self.is_away() {
+            return Ok(());
+        }
+        let reason = "it is not there, or empty; plug its disk in and look again, or use the default folder";
+        Err(Error::Library {
+            doing: "use the folder of models",
+            path: self.installed.as_path().into(),
+            reason: reason.into(),
+        })
     }
 
     /// Every model, the built-in ones first. Damaged ones are listed too: they fail by name when chosen.
@@ -176,6 +213,16 @@ impl ModelStore {
         let known = models.iter().map(|model| format!("`{}`", model.id)).collect::<Vec<_>>().join(", ");
         let known = if known.is_empty() { "none is installed".into() } else { format!("there are {known}") };
         Err(Error::ModelUnknown { id: id.to_owned(), known })
+    }
+
+    /// The folders of the models that the user installed, within the folder of models.
+    pub(crate) fn own_folders(&self) -> Vec<PathBuf> {
+        let is_model = |path: &PathBuf| read(path, ModelSource::Installed).is_some();
+        folders(&self.installed)
+            .iter()
+            .filter(|path| is_model(path))
+            .map(|path| file_name(path).into())
+            .collect()
     }
 
     /// The downloads that were begun and not ended.

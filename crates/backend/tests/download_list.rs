@@ -96,13 +96,13 @@ fn a_download_goes_on_by_itself_and_ends_among_the_models() {
         until(&backend, |list| list.is_empty()).await;
         assert_eq!(names(&backend), [installed_id()]);
         assert_eq!(stage.staged(), Vec::<String>::new());
-        let details = backend.library().expect("a library").installed();
+        let details = backend.library().installed();
         let [model] = details.as_slice() else { panic!("{details:?}") };
         assert!(model.can_remove && model.can_repair && !model.is_linked);
         let weights = fs::metadata(ember().join(GRAPH)).expect("there").len();
         assert!(model.memory.includes_kv_cache);
         assert!(model.memory.bytes > weights + 300_000_000, "the weights, what runs them, and the KV cache");
-        assert_eq!(backend.library().expect("a library").disk_use().installed, model.model.size);
+        assert_eq!(backend.library().disk_use().installed, model.model.size);
     });
 }
 
@@ -390,7 +390,7 @@ fn a_folder_is_imported_under_a_name_like_its_own_that_nothing_has() {
         assert_eq!(backend.downloads().import(&folder, ImportMode::Link), "My-model--new-2");
         until(&backend, |list| list.is_empty()).await;
         assert_eq!(names(&backend), ["My-model--new", "My-model--new-2"]);
-        let library: Library = backend.library().expect("a library");
+        let library: Library = backend.library();
         let linked: Vec<bool> = library.installed().iter().map(|model| model.is_linked).collect();
         assert_eq!(linked, [false, true]);
         backend.remove_model("My-model--new-2").await.expect("removed");

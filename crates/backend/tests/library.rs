@@ -34,7 +34,6 @@ fn directories(data: &Path) -> AppDirs {
 
 fn library(data: &Path) -> Library {
     Library::open(&directories(data), &NetworkSettings { offline: true, ..NetworkSettings::default() })
-        .expect("a library")
 }
 
 #[test]
@@ -285,7 +284,7 @@ fn the_memory_of_a_repositorys_models_has_their_kv_cache_in_it_as_far_as_they_te
     server.store(REPOSITORY, &files);
     let data = tempfile::tempdir().expect("a folder");
     let settings = NetworkSettings { mirror: Some(server.endpoint()), ..NetworkSettings::default() };
-    let library = Library::open(&directories(data.path()), &settings).expect("a library");
+    let library = Library::open(&directories(data.path()), &settings);
     let id = RepositoryId::parse(REPOSITORY).expect("an id");
     let needs = || {
         let offer = online(library.offer(&id, None)).expect("listed");
@@ -489,7 +488,7 @@ fn an_address_that_may_not_be_asked_disturbs_nothing_that_needs_no_network() {
     ] {
         let data = tempfile::tempdir().expect("a folder");
         let settings = NetworkSettings { mirror: Some(mirror.into()), ..NetworkSettings::default() };
-        let library = Library::open(&directories(data.path()), &settings).expect("a library");
+        let library = Library::open(&directories(data.path()), &settings);
         let stop = CancellationToken::new();
         let imported = library.import(&ember(), Some("mine"), ImportMode::Copy, &stop, &mut |_, _| {});
         imported.expect("no network is needed").expect("not stopped");
@@ -505,7 +504,7 @@ fn an_address_that_may_not_be_asked_disturbs_nothing_that_needs_no_network() {
     let empty = Some(" ".to_owned());
     let settings =
         NetworkSettings { mirror: empty.clone(), proxy: empty, offline: true, ..NetworkSettings::default() };
-    let library = Library::open(&directories(data.path()), &settings).expect("a library");
+    let library = Library::open(&directories(data.path()), &settings);
     let error = online(async { library.hub().search("x", 1).await }).expect_err("it is offline");
     assert!(error.to_string().contains("switched off"), "an empty field says nothing: {error}");
 }

@@ -180,6 +180,27 @@ pub(crate) enum ModelsCommand {
         #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
+    /// Sets what a model takes where neither the command line nor a conversation says otherwise; `show` tells
+    /// what it is.
+    Set {
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        name: String,
+        /// `temperature=0.7`, `system="Answer in French."`, and so on; without a value (`top-k=`) the model's own
+        /// holds again.
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "reset", value_parser = key_and_value)]
+        values: Vec<(String, String)>,
+        /// Forgets what was set before.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Moves the models, and what came of downloads, to another folder and keeps them there from then on.
+    Move {
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// Copies and compares every byte, also where the file system could give files their new names.
+        #[arg(long)]
+        copy: bool,
+    },
     /// Rewrites a model's graph for this machine: what is right and faster is used from then on.
     Prepare(PrepareArguments),
     /// Takes a model folder of this machine in.
@@ -398,4 +419,10 @@ fn in_range(text: &str, sampling_with: impl Fn(f32) -> Sampling) -> Result<f32, 
     let value: f32 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     sampling_with(value).check()?;
     Ok(value)
+}
+
+/// Splits `key=value` at the first mark; the value may have more of them.
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE, such as temperature=0.7")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }

@@ -27,7 +27,9 @@ pub(crate) fn complete(
         printer.finish(&FinishedReply::default());
         return Ok(());
     };
-    let reply = options.reply();
+    let mut reply = options.reply();
+    // What is continued as it is has no system prompt.
+    run.backend().models().defaults_of(&ready.model.id).fill(&mut reply, true);
     let prompt = match (&command.prompt, &command.prompt_ids) {
         (Some(text), _) => run.wait(run.inference().encode(text.clone()))?,
         (None, ids) => known_ids(ids.as_deref().unwrap_or_default(), ready.about.spec.vocabulary_size)?,

@@ -72,6 +72,7 @@ impl Findings {
         match Run::open_over(directories.clone(), options) {
             Ok(run) => self.examine_model(&run, directories, options),
             Err(error) => {
+                self.path("models", &directories.models());
                 self.library(directories);
                 self.problems.push(error);
             }
@@ -79,6 +80,7 @@ impl Findings {
     }
 
     fn examine_model(&mut self, run: &Run, directories: &AppDirs, options: &Options) {
+        self.path("models", &run.backend().library_folder());
         for notice in run.backend().notices() {
             // What is wrong with the data folder is a problem already.
             if notice.code != "dataFolder" {
@@ -88,7 +90,7 @@ impl Findings {
         match run.wait(run.backend().models().ready()) {
             Ok(ready) => {
                 self.loaded_library(&ready.about);
-                self.model(&ready, options);
+                self.model(run, &ready, options);
                 run.end().ok();
             }
             Err(error) => {
@@ -134,7 +136,7 @@ impl Findings {
         self.text("runtime_version", about.runtime_version.as_deref().unwrap_or("unknown"));
     }
 
-    fn model(&mut self, ready: &ReadyModel, options: &Options) {
+    fn model(&mut self, run: &Run, ready: &ReadyModel, options: &Options) {
         let ReadyModel { model, about } = ready;
         self.text("provider", &about.spec.execution_provider.to_string());
         self.number("threads", about.spec.threads);
@@ -160,7 +162,9 @@ impl Findings {
             "chat_template",
             if about.plain_template { "plain, the model brings none" } else { "the model's" },
         );
-        let sampling = options.reply().sampling(&about.sampling);
+        let mut reply = options.reply();
+        run.backend().models().defaults_of(&model.id).fill(&mut reply, true);
+        let sampling = reply.sampling(&about.sampling);
         self.sampling(&sampling);
         let seconds = about.load_seconds;
         self.facts.push(Fact { name: "load_seconds", value: seconds.into(), shown: format!("{seconds:.2}") });
@@ -203,7 +207,6 @@ impl Findings {
 
     fn paths(&mut self, directories: &AppDirs) {
         self.path("data", &directories.data);
-        self.path("models", &directories.models());
         self.path("settings", &directories.settings());
         self.path("logs", &directories.logs());
         let resources: Vec<String> =

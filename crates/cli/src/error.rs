@@ -44,7 +44,8 @@ impl Error {
     /// The exit code: 1 failed, 2 wrong usage.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage { .. } | Self::Backend(backend::Error::ModelBuiltIn { .. }) => 2,
+            Self::Usage { .. }
+            | Self::Backend(backend::Error::ModelBuiltIn { .. } | backend::Error::ModelSetting { .. }) => 2,
             _ => 1,
         }
     }
@@ -95,7 +96,7 @@ fn code_of(error: &backend::Error) -> &'static str {
             FailureKind::Internal => "internal",
         },
         backend::Error::LibraryMissing { .. } => "runtime_missing",
-        backend::Error::ModelBuiltIn { .. } => "wrong_usage",
+        backend::Error::ModelBuiltIn { .. } | backend::Error::ModelSetting { .. } => "wrong_usage",
         backend::Error::ModelChanged { .. } => "model_damaged",
         backend::Error::ModelUnknown { .. } | backend::Error::NoModel { .. } => "model_missing",
         backend::Error::DataFolder { full: true, .. } => "disk_full",

@@ -21,7 +21,7 @@ use crate::transfer::{copying, downloading, verifying};
 
 /// Prints the repositories that have `words` in their name.
 pub(crate) fn search(run: &Run, words: &str, most: usize, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let hits = run.wait(library.hub().search(words, most))?;
     if hits.is_empty() && !printer.is_json() {
         printer.aside("No chat model with ONNX files has these words in its name.");
@@ -43,7 +43,7 @@ pub(crate) fn search(run: &Run, words: &str, most: usize, printer: &mut Printer)
 
 /// Fetches a model and installs it, or goes on where that was interrupted.
 pub(crate) fn add(run: &Run, arguments: &AddArguments, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let interrupts = Interrupts::install()?;
     let stop = CancellationToken::new();
     let pause = stop.clone();
@@ -174,7 +174,7 @@ fn warn_of_size(need: Option<MemoryNeed>, printer: &mut Printer) {
 
 /// Reads every byte of an installed model.
 pub(crate) fn verify(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let model = library.store().find(name)?;
     let interrupts = Interrupts::install()?;
     let stop = CancellationToken::new();
@@ -198,7 +198,7 @@ pub(crate) fn verify(run: &Run, name: &str, printer: &mut Printer) -> Result<()>
 
 /// Fetches the files of an installed model that are not right.
 pub(crate) fn repair(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let model = library.store().find(name)?;
     let interrupts = Interrupts::install()?;
     let stop = CancellationToken::new();
@@ -226,7 +226,7 @@ pub(crate) fn repair(run: &Run, name: &str, printer: &mut Printer) -> Result<()>
 
 /// Deletes an installed model, or what came of a download.
 pub(crate) fn remove(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let (id, size) = match (library.store().find(name), library.unfinished(name)) {
         (Err(_), Some(begun)) => {
             library.discard(&begun.record)?;
@@ -255,7 +255,7 @@ pub(crate) fn import(
     link: bool,
     printer: &mut Printer,
 ) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let interrupts = Interrupts::install()?;
     let stop = CancellationToken::new();
     let cancel = stop.clone();

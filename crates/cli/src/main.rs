@@ -5,7 +5,8 @@
 //! - `chat`, `complete`, `conversations`, `embed`, `models`, `prepare` (of `models`), `doctor` and `bench` are one
 //!   subcommand each, `resume` is `bench --resume`.
 //! - `library` is `models` beyond its list: fetching, checking, importing; `show` says what is known of a model;
-//!   `transfer` tells how far work is.
+//!   `model_settings` sets and shows what a model takes, `library_move` moves all of them, `transfer` tells how far
+//!   work is.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -20,7 +21,9 @@ mod error;
 mod input;
 mod interrupt;
 mod library;
+mod library_move;
 mod lines;
+mod model_settings;
 mod models;
 mod prepare;
 mod print;
@@ -81,6 +84,8 @@ fn manage(run: &Run, command: &ModelsCommand, printer: &mut Printer) -> Result<(
         ModelsCommand::Verify { name } => library::verify(run, name, printer),
         ModelsCommand::Repair { name } => library::repair(run, name, printer),
         ModelsCommand::Remove { name } => library::remove(run, name, printer),
+        ModelsCommand::Set { name, values, reset } => model_settings::set(run, name, values, *reset, printer),
+        ModelsCommand::Move { folder, copy } => library_move::move_models(run, folder, *copy, printer),
         ModelsCommand::Prepare(command) => prepare::prepare(run, command, printer),
         ModelsCommand::Import { folder, name, link } => {
             library::import(run, folder, name.as_deref(), *link, printer)

@@ -1,6 +1,6 @@
 //! `hearth models`: what is known of the models on this machine.
 
-use backend::{InstalledModel, ModelSource, ModelStore};
+use backend::{InstalledModel, ModelSource};
 use serde_json::json;
 
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::run::Run;
 pub(crate) fn list(run: &Run, printer: &mut Printer) -> Result<()> {
     run.tell_notices(printer);
     print_all(run, printer);
-    for begun in ModelStore::new(run.backend().directories()).unfinished() {
+    for begun in run.backend().models().store().unfinished() {
         let (id, total) = (&begun.record.id, begun.record.size());
         if printer.is_json() {
             printer.json_line(&json!({"type": "unfinished", "id": id, "done": begun.bytes, "size": total}));
@@ -29,7 +29,7 @@ pub(crate) fn print_all(run: &Run, printer: &mut Printer) {
         run.backend().models().all().into_iter().map(|(model, _)| model).collect();
     let selected = run.backend().models().selected();
     if models.is_empty() && !printer.is_json() {
-        let folder = run.backend().directories().models();
+        let folder = run.backend().library_folder();
         return printer.line(&format!("There are no models. `hearth models list --available` shows some to fetch; or put a model folder into {}.", folder.display()));
     }
     let widest = models.iter().map(|model| model.id.chars().count()).max().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! One run of the program: the application opened for it, and the runtime that waits for its answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backend::{AppDirs, Backend, Inference, ReadyModel};
 use tokio::sync::Notify;
@@ -64,6 +65,22 @@ impl Run {
     /// Waits for an answer.
     pub(crate) fn wait<F: Future>(&self, answer: F) -> F::Output {
         self.runtime.block_on(answer)
+    }
+
+    /// The same, and does `meanwhile` now and then until the answer is there, and once more behind it.
+    pub(crate) fn wait_and<F: Future>(&self, answer: F, mut meanwhile: impl FnMut()) -> F::Output {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let output = self.wait(async {
+            let mut answer = std::pin::pin!(answer);
+            loop {
+                match tokio::time::timeout(PAUSE, &mut answer).await {
+                    Ok(output) => return output,
+                    Err(_) => meanwhile(),
+                }
+            }
+        });
+        meanwhile();
+        output
     }
 
     /// The model that answers, loaded; `None` where Ctrl-C came first.

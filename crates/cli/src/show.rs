@@ -5,13 +5,14 @@ use backend::{CatalogEntry, Fit, InstalledModel, Manifest, Memory, MemoryNeed, O
 use serde_json::{Value, json};
 
 use crate::error::Result;
+use crate::model_settings;
 use crate::models::bytes;
 use crate::print::Printer;
 use crate::run::Run;
 
 /// Prints the models that Hearth recommends.
 pub(crate) fn list_available(run: &Run, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     let memory = Memory::now();
     let widest = library.catalog().entries().iter().map(|entry| entry.id.len()).max().unwrap_or_default();
     for entry in library.catalog().entries() {
@@ -32,9 +33,9 @@ pub(crate) fn list_available(run: &Run, printer: &mut Printer) -> Result<()> {
 
 /// Prints what is known of a model: an installed one, one of the catalogue, or all of a repository.
 pub(crate) fn show(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
-    let library = run.backend().library()?;
+    let library = run.backend().library();
     if let Ok(model) = library.store().find(name) {
-        return show_installed(&model, printer);
+        return show_installed(run, &model, printer);
     }
     if let Some(entry) = library.catalog().find(name) {
         show_entry(entry, printer);
@@ -75,12 +76,14 @@ pub(crate) fn show(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
     Ok(())
 }
 
-fn show_installed(model: &InstalledModel, printer: &mut Printer) -> Result<()> {
+fn show_installed(run: &Run, model: &InstalledModel, printer: &mut Printer) -> Result<()> {
+    let settings = run.backend().model_settings(&model.id)?;
     let record = Manifest::read(&model.folder)?.map(|manifest| manifest.record);
     if printer.is_json() {
         printer.json_line(&json!({
             "type": "model", "id": model.id, "name": model.name, "folder": model.folder, "size": model.size,
             "context_length": model.context_length, "record": record,
+            "settings": model_settings::to_json(&settings),
         }));
         return Ok(());
     }
@@ -88,6 +91,7 @@ fn show_installed(model: &InstalledModel, printer: &mut Printer) -> Result<()> {
     printer.line(&format!("name        {}", model.name));
     printer.line(&format!("folder      {}", model.folder.display()));
     printer.line(&format!("size        {}", bytes(model.size)));
+    model_settings::print(&settings, printer);
     let Some(record) = record else {
         printer.aside("It has no manifest: it was put there by hand, so it cannot be verified or repaired.");
         return Ok(());

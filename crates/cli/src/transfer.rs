@@ -64,7 +64,7 @@ pub(crate) fn copying(printer: &mut Printer) -> impl FnMut(u64, u64) {
     }
 }
 
-fn share(done: u64, total: u64) -> String {
+pub(crate) fn share(done: u64, total: u64) -> String {
     let share = done as f64 / total.max(1) as f64;
     let full = ((share * BAR as f64) as usize).min(BAR);
     format!("[{}{}] {} of {}", "=".repeat(full), " ".repeat(BAR - full), bytes(done), bytes(total))

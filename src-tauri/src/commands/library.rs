@@ -17,7 +17,7 @@ const MOST_HITS: usize = 20;
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn read_library(backend: State<'_, Backend>) -> Result<LibraryContents> {
-    waiting(&backend, LibraryContents::read).await
+    waiting(&backend, |backend| Ok(LibraryContents::read(backend))).await
 }
 
 /// What is on its way, and what was removed.
@@ -31,7 +31,7 @@ pub(crate) async fn list_downloads(backend: State<'_, Backend>) -> Result<Downlo
 #[tauri::command]
 #[specta::specta]
 pub(crate) async fn search_hub(backend: State<'_, Backend>, words: String) -> Result<Vec<RepositoryHit>> {
-    let hits = backend.library()?.hub().search(&words, MOST_HITS).await?;
+    let hits = backend.library().hub().search(&words, MOST_HITS).await?;
     Ok(hits.into_iter().map(RepositoryHit::from).collect())
 }
 
@@ -42,10 +42,10 @@ pub(crate) async fn look_up_repository(
     backend: State<'_, Backend>,
     repository: String,
 ) -> Result<RepositoryOffer> {
-    let library = backend.library()?;
+    let library = backend.library();
     let RepositoryLink { id, revision } = library.hub().link(&repository)?;
     let offer = library.offer(&id, revision.as_deref()).await?;
-    Ok(RepositoryOffer::new(&offer, &backend)?)
+    Ok(RepositoryOffer::new(&offer, &backend))
 }
 
 /// Fetches a model that Hearth recommends. Resolves when it is on its way.
@@ -138,7 +138,7 @@ pub(crate) async fn import_model(
     backend: State<'_, Backend>,
     is_linked: bool,
 ) -> Result<bool> {
-    let Some(folder) = dialogs::folder_to_read(&app).await else { return Ok(false) };
+    let Some(folder) = dialogs::folder(&app).await else { return Ok(false) };
     let mode = if is_linked { ImportMode::Link } else { ImportMode::Copy };
     backend.downloads().import(&folder, mode);
     Ok(true)

@@ -301,9 +301,7 @@ impl From<backend::ChatEvent> for ChatEvent {
             backend::ChatEvent::Prefill { done, total, reused } => {
                 Self::Prefill { done: count(done), total: count(total), reused: count(reused) }
             }
-            backend::ChatEvent::Thinking { text, tokens } => {
-                Self::Thinking { text, tokens: count(tokens) }
-            }
+            backend::ChatEvent::Thinking { text, tokens } => Self::Thinking { text, tokens: count(tokens) },
             backend::ChatEvent::Text { text, tokens } => Self::Text { text, tokens: count(tokens) },
         }
     }

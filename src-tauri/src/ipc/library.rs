@@ -20,6 +20,8 @@ pub(crate) struct LibraryContents {
     available: Vec<AvailableModel>,
     /// The folder of the installed models.
     folder: String,
+    /// Whether the user chose that folder, and it is not there.
+    is_folder_away: bool,
     #[specta(type = Number)]
     installed_bytes: u64,
     /// Of downloads that were begun and not ended.
@@ -36,11 +38,11 @@ pub(crate) struct LibraryContents {
 }
 
 impl LibraryContents {
-    pub(crate) fn read(backend: &Backend) -> backend::Result<Self> {
-        let library = backend.library()?;
+    pub(crate) fn read(backend: &Backend) -> Self {
+        let library = backend.library();
         let memory = Memory::now();
         let disk = library.disk_use();
-        Ok(Self {
+        Self {
             installed: library
                 .installed()
                 .into_iter()
@@ -52,13 +54,14 @@ impl LibraryContents {
                 .iter()
                 .map(|entry| AvailableModel::new(entry, &memory))
                 .collect(),
-            folder: backend.directories().models().display().to_string(),
+            folder: backend.library_folder().display().to_string(),
+            is_folder_away: backend.is_library_away(),
             installed_bytes: disk.installed,
             unfinished_bytes: disk.unfinished,
             free_bytes: disk.free,
             memory_bytes: Some(memory.total).filter(|&total| total > 0),
             knows_other_sources: backend.models().knows_other_sources(),
-        })
+        }
     }
 }
 
@@ -201,9 +204,9 @@ pub(crate) struct RepositoryOffer {
 }
 
 impl RepositoryOffer {
-    pub(crate) fn new(offer: &Offer, backend: &Backend) -> backend::Result<Self> {
+    pub(crate) fn new(offer: &Offer, backend: &Backend) -> Self {
         let repository = &offer.repository;
-        let library = backend.library()?;
+        let library = backend.library();
         let memory = Memory::now();
         let variant = |variant: &Variant| OfferedVariant {
             name: variant.name.clone(),
@@ -213,7 +216,7 @@ impl RepositoryOffer {
             memory: MemoryFit::new(variant.memory, &memory),
             unsupported: variant.unsupported.clone(),
         };
-        Ok(Self {
+        Self {
             repository: repository.id.to_string(),
             commit: repository.commit.to_string(),
             licence: repository.licence.clone(),
@@ -221,7 +224,7 @@ impl RepositoryOffer {
             is_gated: repository.gated,
             is_recommended: library.catalog().entries().iter().any(|entry| entry.repository == repository.id),
             variants: offer.variants.iter().map(variant).collect(),
-        })
+        }
     }
 }
 

@@ -45,11 +45,13 @@ impl Chat {
         now.entries.push(Entry::Question(Question::begin(text.clone())));
         let count = async {
             let draft_tokens = self.0.inference.encode(text).await?.len();
-            let room = Room::new(ready.about.window, ReplyOptions::default().max_new_tokens());
+            let mut options = ReplyOptions::default();
+            self.0.models.defaults_of(&ready.model.id).fill(&mut options, now.system_prompt.is_some());
+            let room = Room::new(ready.about.window, options.max_new_tokens());
             let wanted = Wanted {
                 conversation: &now,
                 end: now.entries.len(),
-                system: now.system_prompt.as_deref(),
+                system: options.system.as_deref().or(now.system_prompt.as_deref()),
                 options: now.render_options(None),
                 said: 0,
                 began,

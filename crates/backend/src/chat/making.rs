@@ -56,7 +56,7 @@ impl Chat {
         &self,
         conversation: Uuid,
         task: Task,
-        options: ReplyOptions,
+        mut options: ReplyOptions,
         mut tell: impl FnMut(ChatEvent) + Send,
     ) -> Result<Reply> {
         let began = Instant::now();
@@ -76,7 +76,7 @@ impl Chat {
         };
         on_event(ChatEvent::Started { question, reply: reply.clone() });
         let mut writing = Writing::new(began, on_event);
-        let result = self.reply(&mut reply, &options, &turn, &mut writing).await;
+        let result = self.reply(&mut reply, &mut options, &turn, &mut writing).await;
         let reply = self.conclude(&turn, reply, &options, result, writing);
         if let Some(about) = self.0.models.loaded() {
             let Inner { inference, history, .. } = self.0.as_ref();
@@ -129,7 +129,7 @@ impl Chat {
     async fn reply(
         &self,
         reply: &mut Reply,
-        options: &ReplyOptions,
+        options: &mut ReplyOptions,
         turn: &Turn,
         writing: &mut Writing<impl FnMut(ChatEvent) + Send>,
     ) -> Result<Option<Finish>> {
@@ -193,10 +193,11 @@ impl Chat {
         &self,
         conversation: Uuid,
         reply: &mut Reply,
-        options: &ReplyOptions,
+        options: &mut ReplyOptions,
         ready: &ReadyModel,
     ) -> Result<(Vec<TokenId>, usize)> {
         let now = self.0.history.conversation(conversation, usize::MAX)?;
+        self.0.models.defaults_of(&ready.model.id).fill(options, now.system_prompt.is_some());
         let end = now.place_of(reply.id).ok_or(Error::NoReply { what: "be made" })?;
         let begun = (reply.model.clone(), reply.tokens.len(), reply.memory_begins);
         // The ids of another model mean nothing to this one.

@@ -9,7 +9,7 @@ use super::manifest::{MANIFEST, ModelRecord};
 use crate::error::{Error, Result};
 
 /// In the folder of the models. Folders with a dot are none.
-const STAGING: &str = ".staging";
+pub(crate) const STAGING: &str = ".staging";
 /// Whoever looks for, makes or deletes a lock holds this one meanwhile. It is never deleted itself.
 const GATE: &str = ".staging.lock";
 const PLAN: &str = "plan.json";
@@ -187,6 +187,56 @@ impl Drop for Staging {
     }
 }
 
+/// All staging folders of a folder of models, held by this process alone: nothing is begun in it meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct StagingLocks {
+    folders: Vec<PathBuf>,
+    locks: Vec<File>,
+}
+
+impl StagingLocks {
+    /// Takes what lies in `models`, if that is there.
+    ///
+    /// # Errors
+    /// [`Error::Library`] where another process works in one of them.
+    pub(crate) fn take(models: &Path) -> Result<Self> {
+        let mut taken = Self::default();
+        if !models.is_dir() {
+            return Ok(taken);
+        }
+        taken.hold(models, &models.join(GATE))?;
+        for entry in std::fs::read_dir(models.join(STAGING)).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            // What was removed, and may be put back, is its program's own.
+            if path.is_dir() && !name.to_string_lossy().starts_with('.') {
+                taken.hold(models, &lock_of(&path))?;
+                taken.folders.push(Path::new(STAGING).join(name));
+            }
+        }
+        taken.folders.sort();
+        Ok(taken)
+    }
+
+    /// The folders, within that of the models.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        self.folders.clone()
+    }
+
+    fn hold(&mut self, models: &Path, lock_path: &Path) -> Result<()> {
+        let lock = lock_file(lock_path)?;
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(Error::Library {
+                doing: "move the models from",
+                path: models.into(),
+                reason: "another program fetches, repairs or imports a model there".into(),
+            });
+        }
+        // Some file systems know no locks.
+        self.locks.push(lock);
+        Ok(())
+    }
+}
+
 fn lock_file(path: &Path) -> Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     file.map_err(|error| failed("lock", path, &error))
@@ -348,7 +398,7 @@ impl Drop for Aside {
     }
 }
 
-fn lock_of(folder: &Path) -> PathBuf {
+pub(crate) fn lock_of(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".lock");
     PathBuf::from(name)

@@ -122,6 +122,21 @@ export const commands = {
 	readNetwork: () => typedError<NetworkState, IpcError>(__TAURI_INVOKE("read_network")),
 	/**  Lets requests leave in another way, or none at all. Downloads under way follow. */
 	setNetwork: (choice: NetworkChoice) => typedError<null, IpcError>(__TAURI_INVOKE("set_network", { choice })),
+	/**  The settings of a model, with what is in force and why. */
+	readModelSettings: (id: string) => typedError<ModelSettings, IpcError>(__TAURI_INVOKE("read_model_settings", { id })),
+	/**  Remembers what the user wants of a model. It holds from the next reply on. Resolves with what is in force then. */
+	setModelSettings: (id: string, choice: ModelChoice) => typedError<ModelSettings, IpcError>(__TAURI_INVOKE("set_model_settings", { id, choice })),
+	/**
+	 *  Asks for a folder and moves the models there; downloads under way pause meanwhile. Resolves with the folder, or
+	 *  with null where none was chosen or the move was stopped.
+	 */
+	moveLibrary: (onProgress: Channel<MoveProgress>) => typedError<string | null, IpcError>(__TAURI_INVOKE("move_library", { onProgress })),
+	/**  Stops the move under way, as long as the new folder does not count yet. */
+	cancelLibraryMove: () => typedError<null, IpcError>(__TAURI_INVOKE("cancel_library_move")),
+	/**  Looks again for a folder of models that was away. */
+	lookForLibrary: () => typedError<null, IpcError>(__TAURI_INVOKE("look_for_library")),
+	/**  Keeps models in the default folder from now on. What lies in the other one stays there. */
+	useDefaultLibrary: () => typedError<null, IpcError>(__TAURI_INVOKE("use_default_library")),
 };
 
 /** Events */
@@ -175,6 +190,42 @@ export type ChatEvent =
 { type: "thinking"; text: string; tokens: number } | 
 /**  More of the reply, with the same count. */
 { type: "text"; text: string; tokens: number };
+
+/**  A number that the user chose. */
+export type ChosenNumber = {
+	name: ModelNumberName,
+	value: number,
+};
+
+/**  What a conversation costs in memory: computed from sizes, never measured. */
+export type ContextMemory = {
+	/**  Of the model without a conversation. */
+	modelBytes: number,
+	/**  Null where it is not known. */
+	bytesPerToken: number | null,
+	/**  Up to so many bytes all of it fits this machine. */
+	fitsToBytes: number,
+	/**  Up to so many bytes it runs, and leaves little for anything else. */
+	tightToBytes: number,
+};
+
+/**  A number that the user chose. */
+export type ChosenNumber = {
+	name: ModelNumberName,
+	value: number,
+};
+
+/**  What a conversation costs in memory: computed from sizes, never measured. */
+export type ContextMemory = {
+	/**  Of the model without a conversation. */
+	modelBytes: number,
+	/**  Null where it is not known. */
+	bytesPerToken: number | null,
+	/**  Up to so many bytes all of it fits this machine. */
+	fitsToBytes: number,
+	/**  Up to so many bytes it runs, and leaves little for anything else. */
+	tightToBytes: number,
+};
 
 /**  What people see of a conversation: its current branch. */
 export type Conversation = {
@@ -296,7 +347,9 @@ export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "out
 /**  What came is not what was asked for. */
 "downloadWrong" | "modelUnsupported" | 
 /**  The folder of models, or a name in it. */
-"libraryFolder" | "internal";
+"libraryFolder" | 
+/**  A setting is outside of what it may be. */
+"settingRefused" | "internal";
 
 /**  What conversations are written as. */
 export type ExportFormat = "markdown" | "json";
@@ -358,6 +411,8 @@ export type LibraryContents = {
 	available: AvailableModel[],
 	/**  The folder of the installed models. */
 	folder: string,
+	/**  Whether the user chose that folder, and it is not there. */
+	isFolderAway: boolean,
 	installedBytes: number,
 	/**  Of downloads that were begun and not ended. */
 	unfinishedBytes: number,
@@ -393,10 +448,19 @@ export type Model = {
 	state: ModelState,
 };
 
+/**  What the user wants of a model. What is not there is the model's own. */
+export type ModelChoice = {
+	system: string | null,
+	numbers: ChosenNumber[],
+};
+
 /**  Something was dropped on the window: a folder, which is being imported, or something else, which is not. */
 export type ModelDropped = {
 	isFolder: boolean,
 };
+
+/**  A number that can be set for a model. */
+export type ModelNumberName = "temperature" | "topP" | "topK" | "minP" | "repetitionPenalty" | "presencePenalty" | "frequencyPenalty" | "maxTokens" | "threads" | "context";
 
 /**  Where an installed model came from. */
 export type ModelOrigin = { type: "builtIn" } | { type: "hub"; repository: string; commit: string } | 
@@ -404,6 +468,26 @@ export type ModelOrigin = { type: "builtIn" } | { type: "hub"; repository: strin
 { type: "folder"; path: string; isLinked: boolean } | 
 /**  The user put it into the folder of models. */
 { type: "byHand" };
+
+/**  A number of a model's settings. */
+export type ModelSetting = {
+	name: ModelNumberName,
+	least: number,
+	most: number,
+	isWhole: boolean,
+	chosen: number | null,
+	/**  What holds where nothing is chosen; null where loading tells it. */
+	otherwise: number | null,
+	source: SettingSource,
+};
+
+/**  The settings of a model, with what is in force and why. */
+export type ModelSettings = {
+	/**  What it is told in conversations without a system prompt of their own. */
+	system: string | null,
+	numbers: ModelSetting[],
+	memory: ContextMemory,
+};
 
 /**  Where a model comes from. */
 export type ModelSource = "builtIn" | "installed";
@@ -417,6 +501,22 @@ export type ModelState = { type: "available" } |
 export type ModelsChanged = {
 	models: Model[],
 	selectedModel: string | null,
+};
+
+/**  What a move of the models does. */
+export type MovePhase = 
+/**  Files come to the new place, and are compared there. */
+"placing" | 
+/**  A reply is waited for. */
+"switching" | 
+/**  Files leave the old place. */
+"deleting";
+
+/**  How far a move of the models is. */
+export type MoveProgress = {
+	phase: MovePhase,
+	done: number,
+	total: number,
 };
 
 /**  How requests leave, as the user wants it. */
@@ -563,6 +663,17 @@ export type SearchHit = {
 	snippet: SnippetPart[],
 	at: string,
 };
+
+/**  Who says what holds where the user chose nothing. */
+export type SettingSource = 
+/**  The settings, for all models. */
+"settings" | 
+/**  The model's own files. */
+"model" | "catalogue" | 
+/**  It was counted or measured on this machine. */
+"machine" | 
+/**  Nobody says anything of it. */
+"hearth";
 
 export type Severity = "information" | "warning" | "error";
 

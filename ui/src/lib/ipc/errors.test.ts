@@ -24,6 +24,7 @@ test("every code of the contract has its row", () => {
       "repositoryGated",
       "repositoryMissing",
       "runtimeMissing",
+      "settingRefused",
     ].sort(),
   );
 });

@@ -130,6 +130,13 @@ export const errorTexts: Record<ErrorCode, ErrorText> = {
     advice: "Choose another variant or another model.",
     action: "none",
   },
+  settingRefused: {
+    severity: "warning",
+    what: "A setting is outside of what it may be.",
+    kept: "The settings are as they were.",
+    advice: "Change the value that the details name.",
+    action: "none",
+  },
   libraryFolder: {
     severity: "error",
     what: "The folder of the models cannot be read or changed.",

@@ -5,6 +5,7 @@ import { FakeConversations } from "./fakeConversations";
 import { otherConversations } from "./fakeHistory";
 import { FakeKeptMemory } from "./fakeKeptMemory";
 import { FakeLibrary } from "./fakeLibrary";
+import { FakeModelSettings } from "./fakeModelSettings";
 import {
   initialSnapshot,
   openingQuestion,
@@ -29,8 +30,11 @@ import type {
   KeptMemory,
   LibraryContents,
   Model,
+  ModelChoice,
   ModelDropped,
+  ModelSettings,
   ModelsChanged,
+  MoveProgress,
   NetworkChoice,
   NetworkState,
   Notice,
@@ -68,6 +72,7 @@ export class FakeIpc implements Ipc {
   #snapshot: Snapshot;
   #conversations: FakeConversations;
   #keptMemory = new FakeKeptMemory();
+  #modelSettings = new FakeModelSettings();
   #stop: (() => void) | null = null;
   #nextId = 0;
   #modelListeners = new Set<(change: ModelsChanged) => void>();
@@ -326,6 +331,32 @@ export class FakeIpc implements Ipc {
   importModel(): Promise<boolean> {
     this.library.start("my-model", "my-model", 500_000_000, "import");
     return Promise.resolve(true);
+  }
+
+  async readModelSettings(id: string): Promise<ModelSettings> {
+    return this.#modelSettings.read(this.#model(id));
+  }
+
+  async setModelSettings(id: string, choice: ModelChoice): Promise<ModelSettings> {
+    return this.#modelSettings.set(this.#model(id), choice);
+  }
+
+  moveLibrary(onProgress: (progress: MoveProgress) => void): Promise<string | null> {
+    return this.library.move(onProgress);
+  }
+
+  cancelLibraryMove(): Promise<void> {
+    this.library.cancelMove();
+    return Promise.resolve();
+  }
+
+  async lookForLibrary(): Promise<void> {
+    this.library.lookForFolder();
+  }
+
+  useDefaultLibrary(): Promise<void> {
+    this.library.useDefaultFolder();
+    return Promise.resolve();
   }
 
   readNetwork(): Promise<NetworkState> {

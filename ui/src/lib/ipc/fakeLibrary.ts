@@ -8,6 +8,7 @@ import type {
   InstalledModel,
   LibraryContents,
   Model,
+  MoveProgress,
   NetworkChoice,
   NetworkRequest,
   NetworkState,
@@ -23,6 +24,8 @@ const STEPS = 40;
 const STEP_MILLISECONDS = 150;
 const MEMORY_BYTES = 16_000_000_000;
 const COMMIT = "a10cc1512eabd3dde888204e902eca88bddb4951";
+const DEFAULT_FOLDER = "/data/hearth/models";
+const MOVED_FOLDER = "/media/ada/disk/models";
 const NOON = "2026-03-14T12:00:00Z";
 
 const recommended = (
@@ -130,6 +133,9 @@ export class FakeLibrary {
   #downloads: Download[];
   #removed: (RemovedModel & { model: Model })[] = [];
   #knowsOtherSources = false;
+  #folder = DEFAULT_FOLDER;
+  #isFolderAway: boolean;
+  #isMoveStopped = false;
   #network: NetworkChoice;
   #requests: NetworkRequest[] = [];
   #listeners = new Set<(change: DownloadsChanged) => void>();
@@ -145,6 +151,8 @@ export class FakeLibrary {
     this.#scenario = scenario;
     this.#pause = pause;
     this.#downloads = downloadsOf(scenario);
+    this.#isFolderAway = scenario === "libraryAway";
+    if (this.#isFolderAway) this.#folder = MOVED_FOLDER;
     this.#network = { isOffline: scenario === "offline", mirror: null, proxy: null };
     this.#models = models;
     this.#setModels = setModels;
@@ -168,13 +176,50 @@ export class FakeLibrary {
     return {
       installed,
       available: recommendedModels,
-      folder: "/data/hearth/models",
+      folder: this.#folder,
+      isFolderAway: this.#isFolderAway,
       installedBytes: own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
       unfinishedBytes: this.#downloads.reduce((sum, { doneBytes }) => sum + doneBytes, 0),
-      freeBytes: 45_000_000_000,
+      freeBytes: this.#isFolderAway ? null : 45_000_000_000,
       memoryBytes: MEMORY_BYTES,
       knowsOtherSources: this.#knowsOtherSources,
     };
+  }
+
+  /** Moves the models to a folder that the user of a test chose. */
+  async move(onProgress: (progress: MoveProgress) => void): Promise<string | null> {
+    const total = this.read().installedBytes;
+    this.#isMoveStopped = false;
+    for (let step = 0; step < STEPS; step += 1) {
+      onProgress({ phase: "placing", done: (total * step) / STEPS, total });
+      await this.#pause(STEP_MILLISECONDS);
+      if (this.#isMoveStopped) return null;
+    }
+    onProgress({ phase: "deleting", done: total, total });
+    this.#folder = MOVED_FOLDER;
+    return this.#folder;
+  }
+
+  cancelMove(): void {
+    this.#isMoveStopped = true;
+  }
+
+  lookForFolder(): void {
+    if (!this.#isFolderAway) return;
+    throw new AppError({
+      code: "libraryFolder",
+      message: `cannot use the folder of models \`${this.#folder}\`: it is not there, or empty`,
+    });
+  }
+
+  useDefaultFolder(): void {
+    this.#folder = DEFAULT_FOLDER;
+    this.#isFolderAway = false;
+  }
+
+  /** The disk of the folder is plugged in. */
+  bringFolderBack(): void {
+    this.#isFolderAway = false;
   }
 
   downloads(): DownloadsChanged {

@@ -32,6 +32,7 @@ export const scenarioNames = [
   "downloads",
   "downloadFailed",
   "offline",
+  "libraryAway",
 ] as const;
 
 export type ScenarioName = (typeof scenarioNames)[number];
@@ -370,7 +371,7 @@ export function initialSnapshot(name: ScenarioName): Snapshot {
 
 /** Whether the scenario shows the model library. */
 export function showsLibrary(name: ScenarioName): boolean {
-  return ["library", "libraryEmpty", "downloads", "downloadFailed"].includes(name);
+  return ["library", "libraryEmpty", "downloads", "downloadFailed", "libraryAway"].includes(name);
 }
 
 /** A question that the scenario asks by itself, so that its state shows without a hand. */

@@ -18,8 +18,11 @@ import {
   type KeptMemory,
   type LibraryContents,
   type Model,
+  type ModelChoice,
   type ModelDropped,
+  type ModelSettings,
   type ModelsChanged,
+  type MoveProgress,
   type NetworkChoice,
   type NetworkState,
   type Notice,
@@ -39,6 +42,7 @@ export type {
   Conversation,
   ConversationPage,
   ConversationSummary,
+  ContextMemory,
   Deletion,
   Download,
   DownloadsChanged,
@@ -56,10 +60,15 @@ export type {
   LibraryContents,
   MemoryFit,
   Model,
+  ModelChoice,
   ModelDropped,
+  ModelNumberName,
   ModelOrigin,
+  ModelSetting,
+  ModelSettings,
   ModelsChanged,
   ModelState,
+  MoveProgress,
   NetworkChoice,
   NetworkRequest,
   NetworkState,
@@ -163,6 +172,17 @@ export interface Ipc {
   deleteRemovedModel(id: string): Promise<void>;
   /** Asks for a folder. Resolves with false where none was chosen. */
   importModel(isLinked: boolean): Promise<boolean>;
+  /** The settings of a model, with what is in force and why. */
+  readModelSettings(id: string): Promise<ModelSettings>;
+  /** It holds from the next reply on. Resolves with what is in force then. */
+  setModelSettings(id: string, choice: ModelChoice): Promise<ModelSettings>;
+  /** Asks for a folder and moves the models there. Resolves with it; null where none was chosen, or it was stopped. */
+  moveLibrary(onProgress: (progress: MoveProgress) => void): Promise<string | null>;
+  /** Stops the move as long as the new folder does not count. */
+  cancelLibraryMove(): Promise<void>;
+  /** Looks again for a folder of models that was away. */
+  lookForLibrary(): Promise<void>;
+  useDefaultLibrary(): Promise<void>;
   readNetwork(): Promise<NetworkState>;
   setNetwork(choice: NetworkChoice): Promise<void>;
   openLink(url: string): Promise<void>;
@@ -192,8 +212,8 @@ async function settle<T>(command: Promise<CommandResult<T>>): Promise<T> {
   return result.data;
 }
 
-function channel(onEvent: (event: ChatEvent) => void): Channel<ChatEvent> {
-  const events = new Channel<ChatEvent>();
+function channel<T>(onEvent: (event: T) => void): Channel<T> {
+  const events = new Channel<T>();
   events.onmessage = onEvent;
   return events;
 }
@@ -302,6 +322,18 @@ export const tauriIpc: Ipc = {
     await settle(commands.deleteRemovedModel(id));
   },
   importModel: (isLinked) => settle(commands.importModel(isLinked)),
+  readModelSettings: (id) => settle(commands.readModelSettings(id)),
+  setModelSettings: (id, choice) => settle(commands.setModelSettings(id, choice)),
+  moveLibrary: (onProgress) => settle(commands.moveLibrary(channel(onProgress))),
+  cancelLibraryMove: async () => {
+    await settle(commands.cancelLibraryMove());
+  },
+  lookForLibrary: async () => {
+    await settle(commands.lookForLibrary());
+  },
+  useDefaultLibrary: async () => {
+    await settle(commands.useDefaultLibrary());
+  },
   readNetwork: () => settle(commands.readNetwork()),
   setNetwork: async (choice) => {
     await settle(commands.setNetwork(choice));

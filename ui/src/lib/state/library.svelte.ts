@@ -10,6 +10,7 @@ import type {
   Model,
   RemovedModel,
 } from "../ipc";
+import { LibraryMove } from "./libraryMove.svelte";
 import { RepositoryFinder } from "./repositoryFinder.svelte";
 import { Toasts } from "./toasts.svelte";
 
@@ -30,6 +31,7 @@ export class Library {
   /** Those that a command is under way for. */
   busy = $state.raw<string[]>([]);
   readonly finder: RepositoryFinder;
+  readonly move: LibraryMove;
   /** What its view says; while it is hidden the conversation's view says it. */
   readonly toasts = new Toasts();
 
@@ -43,6 +45,7 @@ export class Library {
     this.#ipc = ipc;
     this.#outerToasts = outerToasts;
     this.finder = new RepositoryFinder(ipc);
+    this.move = new LibraryMove(ipc, () => this.read());
   }
 
   /** Reads what is on its way. */

@@ -1,0 +1,58 @@
+import { type AppError, toAppError } from "../ipc/errors";
+import type { Ipc, MoveProgress } from "../ipc";
+
+/** The folder of the models: moving them to another, and finding one that is away. */
+export class LibraryMove {
+  /** How far a move is; null where none is under way. */
+  progress = $state.raw<MoveProgress | null>(null);
+  failure = $state.raw<AppError | null>(null);
+  isBusy = $state(false);
+  /** Where the models were moved to last. */
+  movedTo = $state<string | null>(null);
+
+  #ipc: Ipc;
+  #changed: () => Promise<void>;
+
+  /** `changed` reads what the library shows. */
+  constructor(ipc: Ipc, changed: () => Promise<void>) {
+    this.#ipc = ipc;
+    this.#changed = changed;
+  }
+
+  async move(): Promise<void> {
+    await this.#attempt(async () => {
+      try {
+        this.movedTo = await this.#ipc.moveLibrary((progress) => (this.progress = progress));
+      } finally {
+        this.progress = null;
+      }
+    });
+  }
+
+  cancel(): Promise<void> {
+    // Its end is that of the move.
+    return this.#ipc.cancelLibraryMove().catch(() => undefined);
+  }
+
+  lookAgain(): Promise<void> {
+    return this.#attempt(() => this.#ipc.lookForLibrary());
+  }
+
+  useDefault(): Promise<void> {
+    return this.#attempt(() => this.#ipc.useDefaultLibrary());
+  }
+
+  async #attempt(work: () => Promise<void>): Promise<void> {
+    if (this.isBusy) return;
+    this.isBusy = true;
+    this.failure = null;
+    this.movedTo = null;
+    try {
+      await work();
+      await this.#changed();
+    } catch (reason) {
+      this.failure = toAppError(reason);
+    }
+    this.isBusy = false;
+  }
+}
