@@ -170,12 +170,20 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
     files.next().ok_or_else(|| Error::file("find the wheel in", folder)(missing()))
 }
 
-/// Puts `new` in the place of `old`; a rename, so nobody ever sees half of it.
+/// Puts `new` in the place of `old`; renames, so nobody ever sees half of it, or none for as long as deleting takes.
 fn replace_folder(new: &Path, old: &Path) -> Result<()> {
-    if old.exists() {
-        fs::remove_dir_all(old).map_err(Error::file("remove", old))?;
+    let aside = old.with_extension("replaced");
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(Error::file("remove", &aside))?;
     }
-    fs::rename(new, old).map_err(Error::file("put the library into", old))
+    if old.exists() {
+        fs::rename(old, &aside).map_err(Error::file("move", old))?;
+    }
+    fs::rename(new, old).map_err(Error::file("put the library into", old))?;
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(Error::file("remove", &aside))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
