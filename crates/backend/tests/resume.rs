@@ -386,7 +386,7 @@ fn the_application_goes_on_after_a_restart_where_it_was() {
             replies.push(reply.expect("answered"));
             backend.close(SAVING).await.expect("closed");
         }
-        let usage = replies[1].usage.expect("counted").usage;
+        let usage = replies[1].usage.unwrap_or_else(|| panic!("{:?}", replies[1].status)).usage;
         assert!(usage.prompt_tokens > KV_BLOCK, "{usage:?}");
         let all = usage.prompt_tokens - 1;
         assert_eq!(account(&usage), (all, all, None), "it is the same prompt");
