@@ -204,17 +204,9 @@ impl Recall {
         if cancel.is_cancelled() || prompt.len() > engine.window() {
             return Recalled::default();
         }
-        let found = {
-            let mut storage = lock(&self.storage);
-            let Some(snapshots) = &mut storage.snapshots else { return Recalled::default() };
-            snapshots.welcome(&owner.conversation);
-            snapshots.find(&model, prompt)
-        };
-        let mut recalled = Recalled {
-            rows: 0,
-            limit: found.limit.map(|limit| (found.rows(), limit)),
-            ..Recalled::default()
-        };
+        let Some(found) = self.find(&model, &owner.conversation, prompt) else { return Recalled::default() };
+        let limit = found.limit.map(|limit| (found.rows(), limit));
+        let mut recalled = Recalled { limit, ..Recalled::default() };
         let layout = engine.decoder().kv_layout().clone();
         let warm = engine.warm_tokens(prompt);
         let (tail, mut doubt) = self.tail(&model, &owner.conversation, &found, warm, &layout);
@@ -255,6 +247,15 @@ impl Recall {
         }
         recalled.took = began.elapsed();
         recalled
+    }
+
+    /// The blocks that there are of a prompt of `owner`, who is not forgotten from then on; `None` where no folder is
+    /// in use.
+    fn find(&self, model: &Fingerprint, owner: &str, prompt: &[TokenId]) -> Option<Found> {
+        let mut storage = lock(&self.storage);
+        let snapshots = storage.snapshots.as_mut()?;
+        snapshots.welcome(owner);
+        Some(snapshots.find(model, prompt))
     }
 
     /// The tail that `owner` has behind the blocks that were found, where it can have more than the `warm`
