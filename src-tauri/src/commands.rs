@@ -13,6 +13,7 @@ use crate::{containment, dialogs};
 pub(crate) mod library;
 pub(crate) mod library_folder;
 pub(crate) mod model_settings;
+pub(crate) mod network;
 
 // The build script gives each of these a permission; the capability grants them.
 include!("command_names.rs");

@@ -31,6 +31,12 @@ pub(crate) enum ErrorCode {
     ConnectionUnsafe,
     /// The owner of a repository wants a login or accepted conditions.
     RepositoryGated,
+    /// An access token that is none, or that the hub does not accept.
+    TokenRefused,
+    /// The system's keychain does not keep or give out what it should.
+    KeychainUnusable,
+    /// A list of models.
+    ListUnusable,
     RepositoryMissing,
     /// What came is not what was asked for.
     DownloadWrong,
@@ -86,9 +92,13 @@ impl From<&backend::Error> for IpcError {
                 }
                 HubFailure::Insecure => ErrorCode::ConnectionUnsafe,
                 HubFailure::Gated => ErrorCode::RepositoryGated,
+                HubFailure::TokenRefused => ErrorCode::TokenRefused,
                 HubFailure::Missing => ErrorCode::RepositoryMissing,
                 HubFailure::Protocol => ErrorCode::DownloadWrong,
             },
+            Error::TokenForm { .. } => ErrorCode::TokenRefused,
+            Error::Keychain { .. } => ErrorCode::KeychainUnusable,
+            Error::CatalogRefused { .. } | Error::CatalogUnset => ErrorCode::ListUnusable,
             Error::WrongFile { .. } => ErrorCode::DownloadWrong,
             Error::DiskFull { .. } => ErrorCode::DiskFull,
             Error::Unsupported { .. } | Error::Name { .. } => ErrorCode::ModelUnsupported,
@@ -322,17 +332,18 @@ mod conversations;
 mod library;
 mod library_move;
 mod model_settings;
+mod network;
 mod settings;
 pub(crate) use conversation::{ChatEvent, Conversation, Deletion, Draft, Reply, Reset};
 pub(crate) use conversations::{
     ConversationPage, ExportFormat, FIRST_CONVERSATIONS, FIRST_MESSAGES, ImportReport, SearchHit,
 };
 pub(crate) use library::{
-    DownloadsChanged, LibraryContents, ModelDropped, NetworkChoice, NetworkState, RepositoryHit,
-    RepositoryOffer,
+    DownloadsChanged, LibraryContents, ModelDropped, RefreshedList, RepositoryHit, RepositoryOffer,
 };
 pub(crate) use library_move::MoveProgress;
 pub(crate) use model_settings::{ModelChoice, ModelSettings};
+pub(crate) use network::{AccessToken, NetworkChoice, NetworkState, TokenPlace};
 pub(crate) use settings::{FreedMemory, KeptMemory};
 
 /// A count as the interface reads it.

@@ -1,6 +1,6 @@
 //! The models that Hearth recommends: `models/catalog.json`, compiled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use engine::SuggestedSampling;
@@ -21,6 +21,7 @@ const OVERHEAD: u64 = 300_000_000;
 
 /// The models that Hearth recommends, the first ones first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Catalog {
     format: u32,
     models: Vec<CatalogEntry>,
@@ -142,19 +143,29 @@ impl Catalog {
     pub fn read(text: &str) -> Result<Self> {
         let refused = |reason: String| Error::Unsupported { what: "the catalogue".into(), reason };
         let catalog: Self = serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
-        if catalog.format != FORMAT {
-            return Err(refused(format!("its format {} is of another version of Hearth", catalog.format)));
+        catalog.check()?;
+        Ok(catalog)
+    }
+
+    /// Checks every name and digest.
+    ///
+    /// # Errors
+    /// As [`Catalog::read`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let refused = |reason: String| Error::Unsupported { what: "the catalogue".into(), reason };
+        if self.format != FORMAT {
+            return Err(refused(format!("its format {} is of another version of Hearth", self.format)));
         }
-        for entry in &catalog.models {
-            let same = catalog.models.iter().filter(|other| other.id.eq_ignore_ascii_case(&entry.id)).count();
-            if same != 1 {
+        let mut ids = HashSet::new();
+        for entry in &self.models {
+            if !ids.insert(entry.id.to_ascii_lowercase()) {
                 return Err(refused(format!("it has two models `{}`", entry.id)));
             }
             entry.with_files(|file| {
                 Ok((file.size.unwrap_or_default(), file.digest()?.unwrap_or(Digest::Sha256([0; 32]))))
             })?;
         }
-        Ok(catalog)
+        Ok(())
     }
 
     pub fn entries(&self) -> &[CatalogEntry] {

@@ -75,6 +75,11 @@ impl AppDirs {
         self.data.join("settings.json")
     }
 
+    /// Where a list of models is kept that the user had refreshed.
+    pub fn refreshed_catalog(&self) -> PathBuf {
+        self.data.join("catalog.json")
+    }
+
     /// Where measurements of this machine are kept.
     pub fn machine(&self) -> PathBuf {
         self.data.join("machine.json")

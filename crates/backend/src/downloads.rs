@@ -11,7 +11,6 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::Change;
-use crate::directories::AppDirs;
 use crate::download::{DownloadOutcome, DownloadPhase, DownloadProgress, RepairOutcome};
 use crate::error::{Error, Result};
 use crate::hub::RepositoryId;
@@ -74,7 +73,6 @@ pub struct Download {
 pub struct Downloads(Arc<Inner>);
 
 struct Inner {
-    directories: AppDirs,
     models: Models,
     changes: broadcast::Sender<Change>,
     items: Mutex<Vec<Item>>,
@@ -133,12 +131,11 @@ enum Ended {
 
 impl Downloads {
     /// Finds the downloads that were begun before and not ended.
-    pub(crate) fn new(directories: &AppDirs, models: Models, changes: broadcast::Sender<Change>) -> Self {
+    pub(crate) fn new(models: Models, changes: broadcast::Sender<Change>) -> Self {
         let store = models.store();
         sweep(store.folder());
         let items = store.unfinished().into_iter().map(Item::begun_before);
         Self(Arc::new(Inner {
-            directories: directories.clone(),
             models,
             changes,
             items: Mutex::new(items.collect()),
@@ -152,17 +149,17 @@ impl Downloads {
         self.items().iter().map(|item| item.about.clone()).collect()
     }
 
-    /// Fetches the recommended model `id`. Returns the id that it has when it is installed.
+    /// Fetches the listed model `name`. Returns the id that it has when it is installed.
     ///
     /// # Errors
     /// [`Error::ModelUnknown`], [`Error::Hub`], [`Error::Unsupported`].
-    pub async fn start_entry(&self, id: &str) -> Result<String> {
+    pub async fn start_entry(&self, name: &str) -> Result<String> {
         let library = self.library();
-        let entry = library.catalog().find(id).ok_or_else(|| Error::ModelUnknown {
-            id: id.to_owned(),
-            known: "it is none of those that Hearth recommends".into(),
+        let listed = library.find_listed(name).ok_or_else(|| Error::ModelUnknown {
+            id: name.to_owned(),
+            known: "it is in no list of models".into(),
         })?;
-        let record = library.record_of(entry).await?;
+        let record = library.record_of(&listed).await?;
         Ok(self.start(record))
     }
 
@@ -292,8 +289,7 @@ impl Downloads {
     }
 
     fn library(&self) -> Library {
-        let models = &self.0.models;
-        Library::over(models.store(), &self.0.directories, &models.network())
+        self.0.models.library()
     }
 
     /// An installed model where it lies now: its folder may have been moved.

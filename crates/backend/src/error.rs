@@ -53,6 +53,18 @@ pub enum Error {
     /// Nothing came from a hub.
     #[error("cannot {doing}: {reason}")]
     Hub { doing: Box<str>, kind: HubFailure, reason: Box<str> },
+    /// The keychain of the system does not do what is asked of it.
+    #[error("cannot {doing} the access token in this system's keychain: {reason}")]
+    Keychain { doing: &'static str, reason: Box<str> },
+    /// What was entered is no access token. Its text is in no message.
+    #[error("what was entered is no access token: {reason}")]
+    TokenForm { reason: &'static str },
+    /// A list of models cannot be used. The one before stays.
+    #[error("the list of models at `{address}` cannot be used: {reason}")]
+    CatalogRefused { address: Box<str>, reason: Box<str> },
+    /// Nobody said which list of models to fetch.
+    #[error("no address of a list of models is set")]
+    CatalogUnset,
     /// A name that came from outside is none that may be used.
     #[error("the name `{name}` is refused: {reason}")]
     Name { name: String, reason: String },

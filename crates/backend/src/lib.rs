@@ -17,6 +17,8 @@
 //!   and repairs without pulling a model from under a reply, and `library_move` brings all of them to another folder.
 //! - [`ModelDefaults`] are what the user wants of one model; `model_defaults` says who goes before whom, and
 //!   `model_settings` what is in force and why.
+//! - [`AccessToken`] is the hub's: kept by the system's `keychain`, sent by `hub::transport` to the hub alone.
+//!   `refreshed_catalog` is a list of models that the user had fetched, beside the one that is compiled in.
 //! - [`ModelStore`] finds models in the folder of models and in the application's own resources;
 //!   [`Settings`] are one JSON file; [`AppDirs`] knows all paths. `thread_count` measures once how many
 //!   threads this machine's models run best with.
@@ -44,6 +46,7 @@ mod history;
 pub mod hub;
 mod import;
 mod inference;
+mod keychain;
 mod library;
 mod library_move;
 pub mod messages;
@@ -56,6 +59,7 @@ mod notices;
 mod pins;
 mod read_ahead;
 mod recall;
+mod refreshed_catalog;
 mod removals;
 mod reply_options;
 mod saving;
@@ -64,6 +68,7 @@ pub mod snapshots;
 mod store;
 mod system;
 mod thread_count;
+mod token;
 mod turn;
 mod variants;
 mod worker;
@@ -75,6 +80,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use keychain::Keychain;
 use messages::KvKeeping;
 use removals::Removals;
 use snapshots::SnapshotUsage;
@@ -96,13 +102,14 @@ pub use error::{Error, Result};
 pub use history::{ExportFormat, ExportReport, History, ImportReport, SearchHit, SnippetPart};
 pub use import::ImportMode;
 pub use inference::{Canceller, Deliver, Inference, Open, Running, Update, serve};
-pub use library::{DiskUse, InstalledDetails, Library, Offer};
+pub use library::{DiskUse, InstalledDetails, Library, ListedModel, Offer};
 pub use library_move::{LibraryMove, MoveOutcome, MovePhase, MoveProgress};
 pub use model_defaults::{ModelDefaults, ModelNumber};
 pub use model_settings::{ContextMemory, ModelSetting, ModelSettings, ValueSource};
 pub use models::{ModelState, Models, ReadyModel};
 pub use notices::{Notice, Notices, Severity};
 pub use pins::Pins;
+pub use refreshed_catalog::RefreshedCatalog;
 pub use removals::RemovedModel;
 pub use reply_options::ReplyOptions;
 pub use settings::{Overrides, Settings};
@@ -111,6 +118,7 @@ pub use store::{
     ModelSource, ModelStore, Origin, RecordedFile, Unfinished,
 };
 pub use system::{Memory, cpu_time, threads};
+pub use token::{AccessToken, AccessTokenState, TokenKeeping, TokenStore};
 pub use tokio_util::sync::CancellationToken;
 pub use variants::{Precision, Variant, variants};
 
@@ -168,8 +176,13 @@ impl Backend {
 
     /// The same over an inference thread that is there already.
     pub fn open_with(directories: AppDirs, inference: Inference) -> Self {
+        Self::open_with_tokens(directories, inference, Arc::new(Keychain))
+    }
+
+    /// The same, where the hub's access token is kept by `tokens` and not by the system's keychain.
+    pub fn open_with_tokens(directories: AppDirs, inference: Inference, tokens: Arc<dyn TokenStore>) -> Self {
         let (settings, notices) = Self::look_around(&directories);
-        Self::assemble(directories, inference, (settings, Overrides::default()), notices, true)
+        Self::assemble(directories, inference, (settings, Overrides::default()), tokens, notices, true)
     }
 
     /// The same for one run of a program: `overrides` go before the settings, no choice is saved, and what is
@@ -179,7 +192,8 @@ impl Backend {
     /// [`Error::ModelUnknown`] where `overrides` name a model that is not there.
     pub fn open_for_run(directories: AppDirs, inference: Inference, overrides: &Overrides) -> Result<Self> {
         let (settings, notices) = Self::look_around(&directories);
-        let backend = Self::assemble(directories, inference, (settings, overrides.clone()), notices, false);
+        let (settings, tokens) = ((settings, overrides.clone()), Arc::new(Keychain));
+        let backend = Self::assemble(directories, inference, settings, tokens, notices, false);
         backend.models.leave_settings();
         // Whoever types a command waits for its answer, and prepares models by a command of its own.
         backend.models.leave_graphs();
@@ -193,12 +207,13 @@ impl Backend {
         directories: AppDirs,
         inference: Inference,
         settings: (Settings, Overrides),
+        tokens: Arc<dyn TokenStore>,
         notices: Arc<Notices>,
         remembers: bool,
     ) -> Self {
         let (changes, _) = broadcast::channel(64);
-        let models =
-            Models::new(&directories, inference.clone(), settings, Arc::clone(&notices), changes.clone());
+        let (said, told) = (Arc::clone(&notices), changes.clone());
+        let models = Models::new(&directories, inference.clone(), settings, tokens, said, told);
         let (said, told) = (Arc::clone(&notices), changes.clone());
         inference.on_snapshot_trouble(move |trouble| {
             said.say_of_snapshots(trouble);
@@ -208,7 +223,7 @@ impl Backend {
         let folder = directories.conversations();
         let history = History::new(folder, Arc::clone(&notices), changes.clone(), remembers);
         let chat = Chat::new(models.clone(), inference.clone(), history.clone());
-        let downloads = Downloads::new(&directories, models.clone(), changes.clone());
+        let downloads = Downloads::new(models.clone(), changes.clone());
         let removals = Removals::default();
         let backend =
             Self { directories, models, downloads, removals, chat, history, inference, notices, changes };
@@ -252,7 +267,21 @@ impl Backend {
 
     /// The model library, with the network as the settings say now.
     pub fn library(&self) -> Library {
-        Library::over(self.models.store(), &self.directories, &self.models.network())
+        self.models.library()
+    }
+
+    /// The hub's access token.
+    pub fn access_token(&self) -> &AccessToken {
+        self.models.access_token()
+    }
+
+    /// Fetches the list of models that the settings name, to be used beside the catalogue from then on.
+    ///
+    /// # Errors
+    /// [`Error::CatalogUnset`]; as [`Library::refresh_catalog`].
+    pub async fn refresh_catalog(&self) -> Result<RefreshedCatalog> {
+        let address = self.models.network().catalog.ok_or(Error::CatalogUnset)?;
+        self.library().refresh_catalog(&address).await
     }
 
     /// The models on their way.

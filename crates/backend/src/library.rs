@@ -15,7 +15,9 @@ use crate::hub::{
     Hub, NetworkLedger, NetworkOptions, NetworkSettings, Repository, RepositoryFile, RepositoryId, Timing,
 };
 use crate::import::{Import, ImportMode};
+use crate::refreshed_catalog::RefreshedCatalog;
 use crate::store::{DiskRules, InstalledModel, Manifest, ModelRecord, ModelStore, Origin, Unfinished};
+use crate::token::AccessToken;
 use crate::variants::{Variant, memory_need, variants};
 
 /// Configurations that are read to tell the memory of a repository's models.
@@ -27,6 +29,17 @@ pub struct Offer {
     pub repository: Repository,
     /// The first one suits a CPU best, if any can be used.
     pub variants: Vec<Variant>,
+}
+
+/// A model of a list that can be fetched.
+#[derive(Debug, Clone)]
+pub struct ListedModel {
+    pub entry: CatalogEntry,
+    /// Whether it is compiled in. Others come from the list that the user had refreshed; nobody tried them here.
+    pub is_built_in: bool,
+    /// What it is asked for by: its id, or where the catalogue of this build has that id for another commit, the
+    /// id that it has when it is installed.
+    pub name: String,
 }
 
 /// What is known of a model on this machine beyond what a chat needs.
@@ -61,6 +74,8 @@ pub struct Library {
     models: PathBuf,
     downloader: Downloader,
     catalog: Arc<Catalog>,
+    refreshed: Arc<Result<Option<RefreshedCatalog>>>,
+    refreshed_path: PathBuf,
     ledger: NetworkLedger,
 }
 
@@ -69,18 +84,25 @@ impl Library {
     /// before one is asked for. Where they name an address that may not be asked, every request ends in that error,
     /// and what needs none works.
     pub fn open(directories: &AppDirs, settings: &NetworkSettings) -> Self {
-        Self::over(ModelStore::new(directories), directories, settings)
+        Self::over(ModelStore::new(directories), directories, settings, AccessToken::absent())
     }
 
-    /// The same with the models of `store`.
-    pub(crate) fn over(store: ModelStore, directories: &AppDirs, settings: &NetworkSettings) -> Self {
+    /// The same with the models of `store` and the access token that the user entered.
+    pub(crate) fn over(
+        store: ModelStore,
+        directories: &AppDirs,
+        settings: &NetworkSettings,
+        access: AccessToken,
+    ) -> Self {
         let ledger = NetworkLedger::new(&directories.data);
         let options = NetworkOptions::of_this_process(settings);
-        let hub = Hub::settled(options, ledger.clone(), Timing::default());
+        let hub = Hub::settled(options, ledger.clone(), Timing::default(), access);
         let models = store.folder().to_path_buf();
         Self {
             downloader: Downloader::new(hub, models.clone()),
             catalog: Arc::new(Catalog::built_in()),
+            refreshed: Arc::new(RefreshedCatalog::read(&directories.refreshed_catalog())),
+            refreshed_path: directories.refreshed_catalog(),
             store,
             models,
             ledger,
@@ -90,6 +112,55 @@ impl Library {
     /// The models that Hearth recommends.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The list of models that the user had refreshed; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Library`] for one that was damaged: it is as if there were none.
+    pub fn refreshed(&self) -> Result<Option<&RefreshedCatalog>> {
+        self.refreshed.as_ref().as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Every model that a list names, those of the catalogue first.
+    pub fn listed(&self) -> Vec<ListedModel> {
+        let built_in = self.catalog.entries().iter().map(|entry| ListedModel {
+            entry: entry.clone(),
+            is_built_in: true,
+            name: entry.id.clone(),
+        });
+        let refreshed = self.refreshed().ok().flatten();
+        let others = refreshed.into_iter().flat_map(|list| list.beyond(&self.catalog));
+        let others = others.map(|entry| {
+            let is_taken = |known: &CatalogEntry| known.id.eq_ignore_ascii_case(&entry.id);
+            let name = match self.catalog.entries().iter().any(is_taken) {
+                true => entry.installed_id(),
+                false => entry.id.clone(),
+            };
+            ListedModel { entry: entry.clone(), is_built_in: false, name }
+        });
+        built_in.chain(others).collect()
+    }
+
+    /// The model that a list names so.
+    pub fn find_listed(&self, name: &str) -> Option<ListedModel> {
+        self.listed().into_iter().find(|listed| listed.name == name)
+    }
+
+    /// Fetches the list of models at `address`, to be used beside the catalogue from then on.
+    ///
+    /// # Errors
+    /// [`Error::Hub`], [`Error::CatalogRefused`], [`Error::DataFolder`]; the list is as it was then.
+    pub async fn refresh_catalog(&self, address: &str) -> Result<RefreshedCatalog> {
+        RefreshedCatalog::fetch(self.hub(), address, &self.refreshed_path).await
+    }
+
+    /// Leaves the refreshed list of models: what is compiled in is all there is.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub fn leave_refreshed_catalog(&self) -> Result<()> {
+        RefreshedCatalog::remove(&self.refreshed_path)
     }
 
     /// Every request that left this machine.
@@ -153,16 +224,20 @@ impl Library {
         self.store.unfinished().into_iter().find(is_named)
     }
 
-    /// What is to be fetched for a recommended model. Asks the hub only for what the catalogue does not know.
+    /// What is to be fetched for a listed model. Asks the hub only for what the list does not know.
     ///
     /// # Errors
-    /// [`Error::Hub`], and [`Error::Unsupported`] where hub and catalogue disagree.
-    pub async fn record_of(&self, entry: &CatalogEntry) -> Result<ModelRecord> {
-        if !entry.needs_listing() {
-            return entry.record(None);
-        }
-        let listing = self.hub().files(&entry.repository, &entry.commit).await?;
-        entry.record(Some(&listing))
+    /// [`Error::Hub`], and [`Error::Unsupported`] where hub and list disagree.
+    pub async fn record_of(&self, listed: &ListedModel) -> Result<ModelRecord> {
+        let entry = &listed.entry;
+        let record = if entry.needs_listing() {
+            let listing = self.hub().files(&entry.repository, &entry.commit).await?;
+            entry.record(Some(&listing))?
+        } else {
+            entry.record(None)?
+        };
+        // Whoever wrote the list says what is right; only what is compiled in was tried here.
+        Ok(ModelRecord { curated: record.curated && listed.is_built_in, ..record })
     }
 
     /// The models in any repository, at a commit, branch or tag, with the memory that they take.

@@ -19,6 +19,7 @@ use crate::inference::{Canceller, Inference};
 use crate::notices::{Notices, Severity};
 use crate::settings::{Overrides, Settings};
 use crate::store::InstalledModel;
+use crate::token::{AccessToken, TokenStore};
 use loading::{LoadChoice, check_files};
 
 /// How far a model is.
@@ -43,6 +44,7 @@ struct Inner {
     inference: Inference,
     notices: Arc<Notices>,
     changes: broadcast::Sender<Change>,
+    access: AccessToken,
     state: Mutex<State>,
     /// One load at a time, in the order asked for.
     loading: Arc<tokio::sync::Mutex<()>>,
@@ -90,9 +92,13 @@ impl Models {
         directories: &AppDirs,
         inference: Inference,
         (settings, overrides): (Settings, Overrides),
+        tokens: Arc<dyn TokenStore>,
         notices: Arc<Notices>,
         changes: broadcast::Sender<Change>,
     ) -> Self {
+        let path = directories.settings();
+        let access =
+            AccessToken::new(tokens, path, settings.access_token, Arc::clone(&notices), changes.clone());
         let state = State {
             settings,
             overrides,
@@ -111,6 +117,7 @@ impl Models {
             inference,
             notices,
             changes,
+            access,
             state: Mutex::new(state),
             loading: Arc::default(),
             keeping: tokio::sync::Mutex::default(),

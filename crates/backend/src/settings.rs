@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::hub::NetworkSettings;
 use crate::model_defaults::ModelDefaults;
+use crate::token::TokenKeeping;
 
 /// What the user chose. Every field has a default, so that files of other versions can be read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Settings {
     /// How requests leave, where any do.
     #[serde(skip_serializing_if = "is_default")]
     pub network: NetworkSettings,
+    /// Where the hub's access token was put, which is never here.
+    #[serde(skip_serializing_if = "is_default")]
+    pub access_token: Option<TokenKeeping>,
     /// Whether the user was told what it means to take a model from outside of the catalogue.
     #[serde(skip_serializing_if = "is_default")]
     pub knows_other_sources: bool,

@@ -255,7 +255,7 @@ fn a_token_that_is_refused_is_told_as_such() {
         downloader.fetch(&record, &Default::default(), |_| {}).await.expect_err("the token is refused")
     });
     assert!(error.to_string().contains("token is refused"), "{error}");
-    assert_eq!(kind_of(Err::<(), _>(error)), HubFailure::Gated);
+    assert_eq!(kind_of(Err::<(), _>(error)), HubFailure::TokenRefused);
     assert_eq!(kind_of(online(place.fetch())), HubFailure::Missing, "without a token it may not exist");
 }
 

@@ -203,6 +203,20 @@ pub(crate) enum ModelsCommand {
     },
     /// Rewrites a model's graph for this machine: what is right and faster is used from then on.
     Prepare(PrepareArguments),
+    /// Fetches a list of models, used beside Hearth's own from then on. Hearth never does so by itself.
+    Refresh {
+        /// The address of the list [default: network.catalog in the settings].
+        #[arg(value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+        address: Option<String>,
+        /// Leaves the list that was fetched: Hearth's own is all there is.
+        #[arg(long, conflicts_with = "address")]
+        own: bool,
+    },
+    /// The hub's access token, for repositories that ask for a login. The system's keychain keeps it.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Takes a model folder of this machine in.
     Import {
         folder: PathBuf,
@@ -213,6 +227,16 @@ pub(crate) enum ModelsCommand {
         #[arg(long)]
         link: bool,
     },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Reads a token from the standard input, unseen in a terminal, and keeps it in the keychain.
+    Set,
+    /// Forgets the token, in the keychain too.
+    Remove,
+    /// Says whether one is set, and its last four characters.
+    Show,
 }
 
 #[derive(Debug, Args)]

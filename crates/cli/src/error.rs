@@ -27,6 +27,9 @@ pub(crate) enum Error {
     /// Nothing can be read from stdin.
     #[error("cannot read a message from the standard input: {reason}")]
     Input { reason: String },
+    /// No token can be read from stdin or the terminal.
+    #[error("cannot read an access token: {reason}")]
+    Token { reason: String },
     /// Nothing can be written to stdout.
     #[error("cannot write to the standard output")]
     Output(#[source] std::io::Error),
@@ -57,9 +60,11 @@ impl Error {
             Self::Usage { .. } => "wrong_usage",
             Self::Damaged { .. } => "model_damaged",
             Self::NothingImported { .. } => "import_refused",
-            Self::Measurement { .. } | Self::Input { .. } | Self::Output(_) | Self::Setup { .. } => {
-                "internal"
-            }
+            Self::Measurement { .. }
+            | Self::Input { .. }
+            | Self::Token { .. }
+            | Self::Output(_)
+            | Self::Setup { .. } => "internal",
         }
     }
 
@@ -114,11 +119,16 @@ fn code_of(error: &backend::Error) -> &'static str {
             HubFailure::Unreachable => "unreachable",
             HubFailure::Insecure => "insecure",
             HubFailure::Gated => "gated",
+            HubFailure::TokenRefused => "token_refused",
             HubFailure::Missing => "not_found",
             HubFailure::RateLimited { .. } => "rate_limited",
             HubFailure::Server => "server_failed",
             HubFailure::Protocol => "unexpected_answer",
         },
+        backend::Error::Keychain { .. } => "keychain",
+        backend::Error::TokenForm { .. } => "token_form",
+        backend::Error::CatalogRefused { .. } => "list_refused",
+        backend::Error::CatalogUnset => "no_list",
         backend::Error::DiskFull { .. } => "disk_full",
         backend::Error::WrongFile { .. } => "wrong_file",
         backend::Error::Name { .. } => "refused_name",
@@ -145,8 +155,20 @@ fn hint_for(code: &str) -> Option<&'static str> {
              by network.proxy in the settings"
         }
         "gated" => {
-            "accept the conditions on the model's page; then set network.environmentToken to true in the \
-             settings and HF_TOKEN to a token of yours"
+            "accept the conditions on the repository's page; then give Hearth an access token of yours by \
+             `hearth models token set`"
+        }
+        "token_refused" => {
+            "make a new token in your settings at the hub, and give it to Hearth by `hearth models token set`"
+        }
+        "keychain" => {
+            "start or unlock the system's keychain, such as GNOME Keyring or KWallet; for one run a token can be \
+             named by HF_TOKEN, with network.environmentToken set to true in the settings"
+        }
+        "token_form" => "copy the whole token from your settings at the hub; nothing was saved",
+        "list_refused" => "the list of before is used; whoever keeps that address can correct it",
+        "no_list" => {
+            "name one: `hearth models refresh URL`, or once for all by network.catalog in the settings"
         }
         "not_found" => "`hearth models search` finds repositories by name",
         "rate_limited" => "wait a little; what came is kept, and the same command goes on from there",

@@ -5,7 +5,7 @@ use std::path::Path;
 use backend::hub::{RepositoryId, RepositoryLink};
 use backend::{
     CancellationToken, CheckedFile, DownloadOutcome, Fit, ImportMode, Library, Manifest, Memory, MemoryNeed,
-    ModelRecord, RepairOutcome, Variant,
+    ModelRecord, RefreshedCatalog, RepairOutcome, Variant,
 };
 use serde_json::json;
 
@@ -101,7 +101,17 @@ async fn plan(library: &Library, arguments: &AddArguments, printer: &mut Printer
     if let Some(begun) = library.unfinished(name) {
         return Ok(begun.record);
     }
-    if let Some(entry) = library.catalog().find(name) {
+    if let Some(listed) = library.find_listed(name) {
+        let entry = &listed.entry;
+        if !listed.is_built_in {
+            let host = library.refreshed().ok().flatten().map(RefreshedCatalog::host).unwrap_or_default();
+            let text = format!(
+                "`{name}` is from the list of `{host}` and not in Hearth's own: nobody has tried it here. Its \
+                 files will be compared with what that list says of them, or else the hub; that says nothing \
+                 about who put them there."
+            );
+            printer.notice("not_in_catalog", &text);
+        }
         if entry.has_terms {
             let text = format!(
                 "{} comes under the {}; read its terms before you use it.",
@@ -110,10 +120,10 @@ async fn plan(library: &Library, arguments: &AddArguments, printer: &mut Printer
             printer.notice("licence", &text);
         }
         warn_of_size(entry.memory(), printer);
-        return Ok(library.record_of(entry).await?);
+        return Ok(library.record_of(&listed).await?);
     }
     if !name.contains('/') {
-        let known = library.catalog().entries().iter().map(|entry| format!("`{}`", entry.id));
+        let known = library.listed().into_iter().map(|listed| format!("`{}`", listed.name));
         let known = known.collect::<Vec<_>>().join(", ");
         let known = format!("the catalogue has {known}; any other repository is called `owner/name`");
         return Err(backend::Error::ModelUnknown { id: name.clone(), known }.into());
@@ -267,6 +277,39 @@ pub(crate) fn import(
         run.backend().models().refresh();
         let id = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         told(printer, "installed", &id, &place, if link { "is linked by" } else { "is installed in" });
+    }
+    Ok(())
+}
+
+/// Fetches the list of models at `address`, or at the one that the settings name.
+pub(crate) fn refresh(run: &Run, address: Option<&str>, printer: &mut Printer) -> Result<()> {
+    let list = run.wait(async {
+        match address {
+            Some(address) => run.backend().library().refresh_catalog(address).await,
+            None => run.backend().refresh_catalog().await,
+        }
+    })?;
+    if printer.is_json() {
+        printer.json_line(&json!({
+            "type": "refreshed", "source": list.source, "models": list.len(), "time": list.refreshed,
+        }));
+    } else {
+        printer.line(&format!(
+            "The list of `{}` has {} models; `hearth models list --available` shows them beside Hearth's own.",
+            list.host(),
+            list.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Leaves the list that was fetched.
+pub(crate) fn leave_refreshed(run: &Run, printer: &mut Printer) -> Result<()> {
+    run.backend().library().leave_refreshed_catalog()?;
+    if printer.is_json() {
+        printer.json_line(&json!({"type": "own_list"}));
+    } else {
+        printer.line("Hearth's own list of models is all there is.");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //!   subcommand each, `resume` is `bench --resume`.
 //! - `library` is `models` beyond its list: fetching, checking, importing; `show` says what is known of a model;
 //!   `model_settings` sets and shows what a model takes, `library_move` moves all of them, `transfer` tells how far
-//!   work is.
+//!   work is; `token` is the hub's access token.
 //! - `print` is the only printer; `lines` are the JSON lines; `interrupt` is Ctrl-C.
 //! - `error` says what went wrong, its code, what to do, and the exit code.
 
@@ -30,6 +30,7 @@ mod print;
 mod resume;
 mod run;
 mod show;
+mod token;
 mod transfer;
 
 use std::process::ExitCode;
@@ -86,6 +87,9 @@ fn manage(run: &Run, command: &ModelsCommand, printer: &mut Printer) -> Result<(
         ModelsCommand::Remove { name } => library::remove(run, name, printer),
         ModelsCommand::Set { name, values, reset } => model_settings::set(run, name, values, *reset, printer),
         ModelsCommand::Move { folder, copy } => library_move::move_models(run, folder, *copy, printer),
+        ModelsCommand::Refresh { own: true, .. } => library::leave_refreshed(run, printer),
+        ModelsCommand::Refresh { address, .. } => library::refresh(run, address.as_deref(), printer),
+        ModelsCommand::Token { command } => token::obey(run, *command, printer),
         ModelsCommand::Prepare(command) => prepare::prepare(run, command, printer),
         ModelsCommand::Import { folder, name, link } => {
             library::import(run, folder, name.as_deref(), *link, printer)

@@ -1,7 +1,10 @@
 //! `hearth models list --available` and `show`: what is known of models before they are here, and after.
 
 use backend::hub::RepositoryLink;
-use backend::{CatalogEntry, Fit, InstalledModel, Manifest, Memory, MemoryNeed, Origin, Variant};
+use backend::{
+    CatalogEntry, Fit, InstalledModel, ListedModel, Manifest, Memory, MemoryNeed, Origin, RefreshedCatalog,
+    Variant,
+};
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -14,21 +17,37 @@ use crate::run::Run;
 pub(crate) fn list_available(run: &Run, printer: &mut Printer) -> Result<()> {
     let library = run.backend().library();
     let memory = Memory::now();
-    let widest = library.catalog().entries().iter().map(|entry| entry.id.len()).max().unwrap_or_default();
-    for entry in library.catalog().entries() {
+    let refreshed = library.refreshed();
+    if let Err(error) = &refreshed {
+        printer.notice("catalog", &format!("Hearth's own list of models is used: {error}."));
+    }
+    let refreshed = refreshed.ok().flatten();
+    let listed = library.listed();
+    let widest = listed.iter().map(|listed| listed.name.len()).max().unwrap_or_default();
+    for ListedModel { entry, is_built_in, name } in &listed {
         let fit = entry.memory().map(|need| need.fit(&memory));
+        let source = refreshed.filter(|_| !is_built_in);
         if printer.is_json() {
-            printer.json_line(&entry_line("available", entry, fit));
+            let mut line = entry_line("available", entry, fit);
+            line["listed_as"] = name.as_str().into();
+            line["source"] = source.map_or(Value::Null, |list| list.source.as_str().into());
+            printer.json_line(&line);
         } else {
             let size = entry.size().map_or("size unknown".into(), bytes);
             let fit = entry.memory().map_or(String::new(), |need| fit_of(&need, &memory));
+            let from = source.map_or(String::new(), |list| format!("; {}", origin_words(list)));
             printer.line(&format!(
-                "{:widest$}  {}, {size}, {}, {fit}",
-                entry.id, entry.title, entry.base_licence
+                "{name:widest$}  {}, {size}, {}, {fit}{from}",
+                entry.title, entry.base_licence
             ));
         }
     }
     Ok(())
+}
+
+/// Where a list of models is from, and when it came.
+fn origin_words(list: &RefreshedCatalog) -> String {
+    format!("from {}, refreshed {}", list.host(), list.refreshed.strftime("%Y-%m-%d"))
 }
 
 /// Prints what is known of a model: an installed one, one of the catalogue, or all of a repository.
@@ -37,8 +56,14 @@ pub(crate) fn show(run: &Run, name: &str, printer: &mut Printer) -> Result<()> {
     if let Ok(model) = library.store().find(name) {
         return show_installed(run, &model, printer);
     }
-    if let Some(entry) = library.catalog().find(name) {
-        show_entry(entry, printer);
+    if let Some(listed) = library.find_listed(name) {
+        show_entry(&listed.entry, printer);
+        if !listed.is_built_in
+            && !printer.is_json()
+            && let Ok(Some(list)) = library.refreshed()
+        {
+            printer.line(&format!("list        {}; nobody has tried it with Hearth", origin_words(list)));
+        }
         return Ok(());
     }
     if !name.contains('/') {

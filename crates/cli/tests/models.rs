@@ -7,8 +7,8 @@ mod server;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use ember::{ember, ember_files};
 use serde_json::Value;
@@ -194,6 +194,90 @@ fn failures_have_codes_and_hints() {
     let mut offline = place.command(&["models", "add", REPOSITORY, "--json"]);
     let ran = Ran::of(offline.env("HF_HUB_OFFLINE", "1").output().expect("it starts"));
     assert_eq!(last(&ran)["code"], "offline");
+}
+
+#[test]
+fn a_gated_repository_says_what_to_do() {
+    let place = Place::new();
+    place.server.change(REPOSITORY, |repository| repository.gated = true);
+    let ran = place.run(&["models", "add", REPOSITORY]);
+    let page = format!("{}/{REPOSITORY}", place.server.endpoint());
+    for words in [page.as_str(), "hearth models token set"] {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+}
+
+/// There is no keychain: a real one belongs to whoever runs the tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_keychain_a_token_is_not_kept_and_nothing_repeats_it() {
+    let place = Place::new();
+    let token = "hf_canaryCanaryCanaryCanary4711";
+    let run = |arguments: &[&str], input: &str| {
+        let mut command = place.command(arguments);
+        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere/at/all").stdin(Stdio::piped());
+        let mut program = command.spawn().expect("the program starts");
+        let mut stdin = program.stdin.take().expect("stdin is a pipe");
+        // A command that reads nothing may have ended.
+        stdin.write_all(input.as_bytes()).ok();
+        drop(stdin);
+        Ran::of(program.wait_with_output().expect("the program ends"))
+    };
+    let shown = run(&["models", "token", "show", "--json"], "").succeeded();
+    assert_eq!(last(&shown), serde_json::json!({"type": "token", "set": false, "last_four": null}));
+    run(&["models", "token", "remove"], "").succeeded();
+    let json = run(&["models", "token", "set", "--json"], token);
+    assert_eq!((json.code, &last(&json)["code"]), (Some(1), &"keychain".into()), "{}", json.stderr);
+    let plain = run(&["models", "token", "set"], token);
+    assert!(plain.stderr.contains("keychain") && plain.stderr.contains("HF_TOKEN"), "{}", plain.stderr);
+    for ran in [json, plain] {
+        assert!(!ran.stdout.contains("canary") && !ran.stderr.contains("canary"));
+    }
+    for (input, code) in [("", "token_form"), ("two words\n", "token_form")] {
+        assert_eq!(last(&run(&["models", "token", "set", "--json"], input))["code"], code);
+    }
+    let on_the_command_line = run(&["models", "token", "set", token], "");
+    assert_eq!(on_the_command_line.code, Some(2), "a token is no argument");
+    assert!(place.server.take_seen().is_empty());
+    let settings = fs::read_to_string(place.hearth.data.path().join("settings.json")).unwrap_or_default();
+    assert!(!settings.contains("canary") && !settings.contains("accessToken"), "{settings}");
+}
+
+#[test]
+fn a_list_of_models_is_refreshed_by_command_only() {
+    let place = Place::new();
+    let files: Vec<Value> = ember_files()
+        .iter()
+        .map(|(path, bytes)| {
+            serde_json::json!({"path": path, "size": bytes.len(), "sha256": server::sha256(bytes)})
+        })
+        .collect();
+    let entry = serde_json::json!({
+        "id": "tiny-talker", "title": "Tiny Talker", "repository": REPOSITORY, "commit": COMMIT, "folder": "",
+        "parameters": "4M", "context": 4096, "licence": "mit", "baseModel": "someone/base",
+        "baseLicence": "MIT", "hasTerms": false, "sampling": null, "kvBytesPerToken": null,
+        "reportedWeightBytes": null, "notes": [], "files": files,
+    });
+    let list = serde_json::json!({"format": 1, "models": [entry]}).to_string();
+    place.server.store("someone/lists", &[("catalog.json", list.into_bytes())]);
+    let address = format!("{}/someone/lists/resolve/{COMMIT}/catalog.json", place.server.endpoint());
+    let unset = place.run(&["models", "refresh", "--json"]);
+    assert_eq!((unset.code, &last(&unset)["code"]), (Some(1), &"no_list".into()));
+    let refused = place.run(&["models", "refresh", "http://lists.example/x", "--json"]);
+    assert_eq!(last(&refused)["code"], "insecure");
+    let refreshed = last(&place.run(&["models", "refresh", &address, "--json"]).succeeded());
+    assert_eq!((&refreshed["type"], &refreshed["models"]), (&"refreshed".into(), &1.into()));
+    place.server.take_seen();
+    let shown = place.run(&["models", "list", "--available"]).succeeded().stdout;
+    let line = shown.lines().find(|line| line.starts_with("tiny-talker")).expect("it is listed");
+    assert!(line.contains("from 127.0.0.1, refreshed 20"), "{line}");
+    assert!(place.server.take_seen().is_empty(), "a list is not refreshed by being looked at");
+    let ran = place.run(&["models", "add", "tiny-talker", "--json"]).succeeded();
+    assert!(ran.lines().iter().any(|line| line["code"] == "not_in_catalog"), "{}", ran.stdout);
+    place.run(&["models", "verify", "tiny-talker"]).succeeded();
+    place.run(&["models", "refresh", "--own"]).succeeded();
+    let shown = place.run(&["models", "list", "--available"]).succeeded().stdout;
+    assert!(!shown.contains("tiny-talker"), "{shown}");
 }
 
 #[test]

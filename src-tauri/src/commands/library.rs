@@ -1,14 +1,12 @@
-//! Commands of the model library and of the network.
+//! Commands of the model library.
 
-use backend::hub::{NetworkSettings, RepositoryId, RepositoryLink};
+use backend::hub::{RepositoryId, RepositoryLink};
 use backend::{Backend, ImportMode};
 use tauri::{AppHandle, State};
 
 use super::{Result, waiting};
 use crate::dialogs;
-use crate::ipc::{
-    DownloadsChanged, LibraryContents, NetworkChoice, NetworkState, RepositoryHit, RepositoryOffer,
-};
+use crate::ipc::{DownloadsChanged, LibraryContents, RefreshedList, RepositoryHit, RepositoryOffer};
 
 /// The most repositories that a search returns.
 const MOST_HITS: usize = 20;
@@ -48,10 +46,10 @@ pub(crate) async fn look_up_repository(
     Ok(RepositoryOffer::new(&offer, &backend))
 }
 
-/// Fetches a model that Hearth recommends. Resolves when it is on its way.
+/// Fetches a model of a list, by the name that it has there. Resolves when it is on its way.
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn download_recommended(backend: State<'_, Backend>, id: String) -> Result<()> {
+pub(crate) async fn download_listed(backend: State<'_, Backend>, id: String) -> Result<()> {
     backend.downloads().start_entry(&id).await?;
     Ok(())
 }
@@ -144,24 +142,16 @@ pub(crate) async fn import_model(
     Ok(true)
 }
 
-/// How requests leave, and the last ones that did.
+/// Fetches the list of models that the settings name. Resolves with what came.
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn read_network(backend: State<'_, Backend>) -> Result<NetworkState> {
-    waiting(&backend, |backend| Ok(NetworkState::read(backend))).await
+pub(crate) async fn refresh_list(backend: State<'_, Backend>) -> Result<RefreshedList> {
+    Ok(RefreshedList::from(&backend.refresh_catalog().await?))
 }
 
-/// Lets requests leave in another way, or none at all. Downloads under way follow.
+/// Leaves the list that was fetched: Hearth's own is all there is.
 #[tauri::command]
 #[specta::specta]
-pub(crate) async fn set_network(backend: State<'_, Backend>, choice: NetworkChoice) -> Result<()> {
-    let given =
-        |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let network = NetworkSettings {
-        offline: choice.is_offline,
-        mirror: given(choice.mirror),
-        proxy: given(choice.proxy),
-        ..backend.models().network()
-    };
-    Ok(backend.set_network(network).await?)
+pub(crate) async fn leave_refreshed_list(backend: State<'_, Backend>) -> Result<()> {
+    waiting(&backend, |backend| backend.library().leave_refreshed_catalog()).await
 }

@@ -1,7 +1,9 @@
 //! The model library as it crosses to the interface.
 
-use backend::hub::{Purpose, SearchHit};
-use backend::{Backend, CatalogEntry, Fit, InstalledDetails, Memory, MemoryNeed, Offer, Origin, Variant};
+use backend::hub::SearchHit;
+use backend::{
+    Backend, Fit, InstalledDetails, ListedModel, Memory, MemoryNeed, Offer, Origin, RefreshedCatalog, Variant,
+};
 use serde::{Deserialize, Serialize};
 use specta::Type;
 use specta_typescript::Number;
@@ -9,15 +11,18 @@ use tauri_specta::Event;
 
 use super::IpcError;
 
-/// The requests of the network ledger that a window reads.
-const LEDGER_ENTRIES: usize = 500;
-
 /// What there is in the library, beyond what [`super::Model`] says of those that can be chosen.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LibraryContents {
     installed: Vec<InstalledModel>,
     available: Vec<AvailableModel>,
+    /// The list that the user had refreshed; null where there is none.
+    refreshed_list: Option<RefreshedList>,
+    /// Why the one that is there cannot be used.
+    list_trouble: Option<String>,
+    /// Whether the settings name the address of a list.
+    has_list_address: bool,
     /// The folder of the installed models.
     folder: String,
     /// Whether the user chose that folder, and it is not there.
@@ -49,11 +54,13 @@ impl LibraryContents {
                 .map(|details| InstalledModel::new(details, &memory))
                 .collect(),
             available: library
-                .catalog()
-                .entries()
-                .iter()
-                .map(|entry| AvailableModel::new(entry, &memory))
+                .listed()
+                .into_iter()
+                .map(|listed| AvailableModel::new(listed, &memory))
                 .collect(),
+            refreshed_list: library.refreshed().ok().flatten().map(RefreshedList::from),
+            list_trouble: library.refreshed().err().map(|error| error.to_string()),
+            has_list_address: backend.models().network().catalog.is_some(),
             folder: backend.library_folder().display().to_string(),
             is_folder_away: backend.is_library_away(),
             installed_bytes: disk.installed,
@@ -149,7 +156,23 @@ impl MemoryFit {
     }
 }
 
-/// A model that Hearth recommends.
+/// A list of models from a server of the user's choice, beside the one that is compiled in.
+#[derive(Debug, Clone, Serialize, Type)]
+pub(crate) struct RefreshedList {
+    host: String,
+    /// When it came.
+    refreshed: String,
+    /// How many models it has.
+    models: u32,
+}
+
+impl From<&RefreshedCatalog> for RefreshedList {
+    fn from(list: &RefreshedCatalog) -> Self {
+        Self { host: list.host(), refreshed: list.refreshed.to_string(), models: super::count(list.len()) }
+    }
+}
+
+/// A model of a list.
 #[derive(Debug, Clone, Serialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AvailableModel {
@@ -167,22 +190,26 @@ pub(crate) struct AvailableModel {
     licence: String,
     /// Whether the licence has terms that should be read before.
     has_terms: bool,
+    /// Whether Hearth recommends it; others are of the refreshed list, and nobody tried them.
+    is_recommended: bool,
     memory: Option<MemoryFit>,
 }
 
 impl AvailableModel {
-    fn new(entry: &CatalogEntry, memory: &Memory) -> Self {
+    fn new(listed: ListedModel, memory: &Memory) -> Self {
+        let ListedModel { entry, is_built_in, name } = listed;
         Self {
-            id: entry.id.clone(),
+            id: name,
             installed_id: entry.installed_id(),
-            title: entry.title.clone(),
             repository: entry.repository.to_string(),
-            parameters: entry.parameters.clone(),
             context_length: entry.context,
             size_bytes: entry.size(),
-            licence: entry.base_licence.clone(),
             has_terms: entry.has_terms,
+            is_recommended: is_built_in,
             memory: entry.memory().map(|need| MemoryFit::new(need, memory)),
+            title: entry.title,
+            parameters: entry.parameters,
+            licence: entry.base_licence,
         }
     }
 }
@@ -382,96 +409,4 @@ impl From<backend::RemovedModel> for RemovedModel {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ModelDropped {
     pub(crate) is_folder: bool,
-}
-
-/// How requests leave, as the user wants it.
-#[derive(Debug, Clone, Serialize, Deserialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct NetworkChoice {
-    pub(crate) is_offline: bool,
-    /// The address of a mirror that is asked in the place of the hub.
-    pub(crate) mirror: Option<String>,
-    /// Null takes the system's.
-    pub(crate) proxy: Option<String>,
-}
-
-/// How requests leave, and the last ones that did.
-#[derive(Debug, Clone, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct NetworkState {
-    choice: NetworkChoice,
-    /// The address that is asked; null where the one that is wanted may not be.
-    endpoint: Option<String>,
-    /// Whether the environment names the address, before the settings do.
-    is_endpoint_fixed: bool,
-    /// Whether the environment switches the network off.
-    is_offline_fixed: bool,
-    /// The newest requests first.
-    requests: Vec<NetworkRequest>,
-    /// Requests that are remembered and not among them.
-    older_requests: u32,
-}
-
-impl NetworkState {
-    pub(crate) fn read(backend: &Backend) -> Self {
-        use backend::hub::{NetworkLedger, NetworkOptions};
-        let settings = backend.models().network();
-        let options = NetworkOptions::of_this_process(&settings).ok();
-        let without_environment = NetworkOptions::new(&settings, |_| None).ok();
-        let address =
-            |options: &Option<NetworkOptions>| options.as_ref().map(|options| options.endpoint().to_owned());
-        let entries = NetworkLedger::new(&backend.directories().data).entries();
-        let older = entries.len().saturating_sub(LEDGER_ENTRIES);
-        Self {
-            is_endpoint_fixed: address(&options) != address(&without_environment),
-            is_offline_fixed: options.as_ref().is_some_and(NetworkOptions::is_offline) && !settings.offline,
-            endpoint: address(&options),
-            choice: NetworkChoice {
-                is_offline: settings.offline,
-                mirror: settings.mirror,
-                proxy: settings.proxy,
-            },
-            requests: entries.into_iter().skip(older).rev().map(NetworkRequest::from).collect(),
-            older_requests: super::count(older),
-        }
-    }
-}
-
-/// A request that left this machine.
-#[derive(Debug, Clone, Serialize, Type)]
-pub(crate) struct NetworkRequest {
-    id: String,
-    time: String,
-    host: String,
-    purpose: RequestPurpose,
-    /// Of the answer; null where Hearth ended before it did.
-    #[specta(type = Option<Number>)]
-    bytes: Option<u64>,
-}
-
-/// What a request was for.
-#[derive(Debug, Clone, Copy, Serialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum RequestPurpose {
-    Search,
-    Repository,
-    FileList,
-    ModelFile,
-}
-
-impl From<backend::hub::LedgerEntry> for NetworkRequest {
-    fn from(entry: backend::hub::LedgerEntry) -> Self {
-        Self {
-            id: entry.id.to_string(),
-            time: entry.time.to_string(),
-            host: entry.host,
-            purpose: match entry.purpose {
-                Purpose::Search => RequestPurpose::Search,
-                Purpose::Repository => RequestPurpose::Repository,
-                Purpose::FileList => RequestPurpose::FileList,
-                Purpose::ModelFile => RequestPurpose::ModelFile,
-            },
-            bytes: entry.bytes,
-        }
-    }
 }

@@ -165,8 +165,16 @@ describe("a download", () => {
       "812,402,311 bytes more are needed",
     );
     expect(within(full as HTMLElement).getByRole("button", { name: /^Retry/u })).toBeTruthy();
-    expect(within(gated as HTMLElement).queryByRole("button", { name: /^Retry/u })).toBeNull();
+    expect(within(gated as HTMLElement).getByRole("button", { name: /^Retry/u })).toBeTruthy();
     expect(within(gated as HTMLElement).getByTestId("cancel-download")).toBeTruthy();
+  });
+
+  test("of a gated model leads to where a token is entered", async () => {
+    await openModels("downloadFailed");
+    const gated = screen.getAllByTestId("download")[1] as HTMLElement;
+    expect(within(gated).getByTestId("error").textContent).toContain("on the repository’s page");
+    await fireEvent.click(within(gated).getByTestId("enter-token"));
+    expect(await screen.findByTestId("token")).toBeTruthy();
   });
 
   test("that may not begin is explained where it was asked for", async () => {
@@ -176,6 +184,65 @@ describe("a download", () => {
     const error = await within(model).findByTestId("error");
     expect(error.dataset["code"]).toBe("offline");
     expect(within(model).getByTestId("retry")).toBeTruthy();
+  });
+});
+
+describe("the list of models", () => {
+  const names = () =>
+    screen.getAllByTestId("available-model").map(({ dataset }) => dataset["modelId"]);
+  const refresh = () => fireEvent.click(screen.getByTestId("refresh-list"));
+
+  async function openWithList(address: string) {
+    const window = await openModels();
+    const { choice } = await window.ipc.readNetwork();
+    await window.ipc.setNetwork({ ...choice, catalog: address });
+    await window.application.library.read();
+    return window;
+  }
+
+  test("is not refreshed from anywhere by default, and says where an address is entered", async () => {
+    const { ipc } = await openModels();
+    await refresh();
+    await fireEvent.click(await screen.findByRole("button", { name: "Enter one" }));
+    expect(await screen.findByTestId("list-address")).toBeTruthy();
+    expect(ipc.library.asked).toEqual([]);
+  });
+
+  test("is refreshed when asked for, says where it is from, and is left again", async () => {
+    await openWithList("https://lists.example/catalog.json");
+    const own = names();
+    await refresh();
+    const said = await screen.findByTestId("refreshed-list");
+    expect(said.textContent).toContain("lists.example");
+    expect(names()).toEqual([...own, "tiny-talker"]);
+    expect(row("available-model", "tiny-talker").textContent).toContain("from lists.example");
+    expect(row("available-model", "qwen3-0.6b").textContent).not.toContain("lists.example");
+    const leave = screen.getByTestId<HTMLButtonElement>("leave-list");
+    await vi.waitFor(() => expect(leave.disabled).toBe(false));
+    await fireEvent.click(leave);
+    await vi.waitFor(() => expect(names()).toEqual(own));
+    expect(screen.queryByTestId("refreshed-list")).toBeNull();
+  });
+
+  test("of another server comes with the warning of other sources", async () => {
+    await openWithList("https://lists.example/catalog.json");
+    await refresh();
+    await screen.findByTestId("refreshed-list");
+    await fireEvent.click(
+      within(row("available-model", "tiny-talker")).getByTestId("download-model"),
+    );
+    expect(screen.queryByTestId("download"), "nothing begins before").toBeNull();
+    expect(screen.getByTestId("other-source").textContent).toContain("someone/tiny-talker");
+    await fireEvent.click(screen.getByTestId("accept-source"));
+    await vi.waitFor(() => expect(row("installed-model", "tiny-talker@a10cc1512eab")).toBeTruthy());
+  });
+
+  test("that cannot be used leaves the one of before", async () => {
+    await openWithList("https://lists.example/broken.json");
+    const own = names();
+    await refresh();
+    expect((await screen.findByTestId("toast")).textContent).toContain("could not be refreshed");
+    expect(names()).toEqual(own);
   });
 });
 

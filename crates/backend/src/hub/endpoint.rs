@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hub::HubFailure;
+use crate::token::Token;
 
 /// The hub that is asked unless a mirror is named.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -25,15 +26,20 @@ pub struct NetworkSettings {
     pub offline: bool,
     /// Whether the access token in the environment may be sent to the hub.
     pub environment_token: bool,
+    /// The address of a list of models that is fetched when the user asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
 }
 
-/// An access token. It is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Token(pub(crate) String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Token(…)")
+impl NetworkSettings {
+    /// Whether the addresses in them may be asked.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] for one that may not be.
+    pub(crate) fn check(&self) -> Result<()> {
+        NetworkOptions::of_this_process(self)?;
+        self.catalog.as_deref().map(Endpoint::of_catalog).transpose()?;
+        Ok(())
     }
 }
 
@@ -43,6 +49,7 @@ pub struct NetworkOptions {
     pub(crate) endpoint: Endpoint,
     pub(crate) proxy: Option<String>,
     pub(crate) offline: bool,
+    /// That of the environment. It goes before the one that was entered.
     pub(crate) token: Option<Token>,
 }
 
@@ -79,7 +86,7 @@ impl NetworkOptions {
             endpoint: Endpoint::parse(endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT))?,
             proxy: set(&settings.proxy).as_deref().map(check_proxy).transpose()?,
             offline: settings.offline || is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
-            token: token.map(|token| Token(token.trim().to_owned())),
+            token: token.as_deref().map(Token::parse).transpose()?,
         })
     }
 
@@ -99,6 +106,16 @@ impl NetworkOptions {
     /// Whether no request may leave.
     pub fn is_offline(&self) -> bool {
         self.offline
+    }
+
+    /// Whether the environment brings an access token that may be sent.
+    pub fn has_environment_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether an access token may be sent to the address that is asked: to the hub, and to none of its mirrors.
+    pub fn takes_token(&self) -> bool {
+        self.endpoint.may_have_token(&self.endpoint.0)
     }
 }
 
@@ -123,7 +140,16 @@ pub(crate) struct Endpoint(Url);
 
 impl Endpoint {
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let doing = format!("use the hub at `{}`", shown(text));
+        Self::parse_for("use the hub", text)
+    }
+
+    /// The address of a list of models: the same rules hold for it.
+    pub(crate) fn of_catalog(text: &str) -> Result<Self> {
+        Self::parse_for("use the list of models", text)
+    }
+
+    fn parse_for(doing: &str, text: &str) -> Result<Self> {
+        let doing = format!("{doing} at `{}`", shown(text));
         let refused = |reason: &str| Error::Hub {
             doing: doing.clone().into(),
             kind: HubFailure::Insecure,
@@ -149,6 +175,11 @@ impl Endpoint {
         }
         url.set_query(None);
         url
+    }
+
+    /// The address itself.
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
     }
 
     pub(crate) fn is_loopback(&self) -> bool {

@@ -20,6 +20,8 @@ pub enum HubFailure {
     Insecure,
     /// The repository wants a login or that its conditions are accepted.
     Gated,
+    /// The hub does not accept the access token that was sent along.
+    TokenRefused,
     /// No such repository, commit or file; or a private repository.
     Missing,
     /// Too many requests.
@@ -37,16 +39,27 @@ impl HubFailure {
     }
 }
 
+/// What the hub says of an access token that is none.
+const INVALID_TOKEN: &str = "invalid credentials";
+
 /// Who answered, and what was sent along.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Asked {
     /// The hub itself and none of the servers that it names.
     pub(crate) is_hub: bool,
     pub(crate) with_token: bool,
+    /// The page of the repository that was asked about, for its user to look at.
+    pub(crate) page: Option<String>,
+}
+
+/// Whether the hub says of the access token that went along that it knows none such.
+pub(crate) fn is_token_invalid(status: StatusCode, headers: &HeaderMap) -> bool {
+    let said = headers.get("x-error-message").and_then(|said| said.to_str().ok()).unwrap_or_default();
+    status == StatusCode::UNAUTHORIZED && said.to_ascii_lowercase().contains(INVALID_TOKEN)
 }
 
 /// The failure that an answer with this status is.
-pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap, asked: Asked) -> Error {
+pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap, asked: &Asked) -> Error {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let code = header("x-error-code");
     let said: String =
@@ -54,7 +67,7 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap, as
     let kind = match status.as_u16() {
         401 if code == "GatedRepo" => HubFailure::Gated,
         // What the hub says of a repository comes with a code; without one a token is what it does not like.
-        401 if asked.with_token && code.is_empty() => HubFailure::Gated,
+        401 if asked.with_token && code.is_empty() => HubFailure::TokenRefused,
         // Behind the hub it is an address that is no longer good: the next try gets another one.
         401 | 403 if !asked.is_hub && code.is_empty() => HubFailure::Server,
         403 => HubFailure::Gated,
@@ -69,9 +82,13 @@ pub(crate) fn of_answer(doing: &str, status: StatusCode, headers: &HeaderMap, as
         _ => HubFailure::Protocol,
     };
     let mut reason = match kind {
-        HubFailure::Gated if status == 401 && asked.with_token => "the access token is refused".to_owned(),
+        HubFailure::TokenRefused => "the access token is refused".to_owned(),
         HubFailure::Gated if code.is_empty() => "access is refused".to_owned(),
-        HubFailure::Gated => "its owner asks for a login and that conditions are accepted".to_owned(),
+        HubFailure::Gated => {
+            let who = if asked.with_token { "the account of the access token has no access; " } else { "" };
+            let page = asked.page.as_ref().map_or(String::new(), |page| format!(" on {page}"));
+            format!("{who}its owner asks for a login and that conditions are accepted{page}")
+        }
         HubFailure::Missing if code.is_empty() => "it does not exist there, or is private".to_owned(),
         HubFailure::Missing => format!("it does not exist there ({code})"),
         HubFailure::RateLimited { .. } => "the server was asked too often".to_owned(),

@@ -23,6 +23,8 @@ pub enum Purpose {
     FileList,
     /// A file of a model.
     ModelFile,
+    /// A list of models, which the user had refreshed.
+    Catalog,
 }
 
 /// One request.

@@ -17,6 +17,7 @@ mod transport;
 use std::sync::Arc;
 
 pub use digest::{Digest, FileHasher};
+pub(crate) use endpoint::Endpoint;
 pub use endpoint::{NetworkOptions, NetworkSettings};
 pub use failure::HubFailure;
 pub use ledger::{LedgerEntry, NetworkLedger, Purpose};
@@ -29,6 +30,7 @@ use transport::LONGEST_LOOK;
 pub(crate) use transport::{Answer, Transport};
 
 use crate::error::{Error, Result};
+use crate::token::AccessToken;
 
 /// Bytes of a file that is read at once.
 const LARGEST_TEXT: u64 = 1 << 20;
@@ -40,13 +42,20 @@ pub struct Hub(Arc<Transport>);
 impl Hub {
     /// The hub that `options` name. No request leaves yet.
     pub fn new(options: NetworkOptions, ledger: NetworkLedger, timing: Timing) -> Self {
-        Self::settled(Ok(options), ledger, timing)
+        Self::settled(Ok(options), ledger, timing, AccessToken::absent())
     }
 
     /// The same, where the options may name an address that may not be asked: what needs no request goes on, and
     /// every request ends in that error.
-    pub(crate) fn settled(options: Result<NetworkOptions>, ledger: NetworkLedger, timing: Timing) -> Self {
-        Self(Arc::new(Transport::new(options, timing, ledger)))
+    ///
+    /// `access` goes along to the hub alone.
+    pub(crate) fn settled(
+        options: Result<NetworkOptions>,
+        ledger: NetworkLedger,
+        timing: Timing,
+        access: AccessToken,
+    ) -> Self {
+        Self(Arc::new(Transport::new(options, timing, ledger, access)))
     }
 
     pub(crate) fn transport(&self) -> &Transport {

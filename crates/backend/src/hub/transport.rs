@@ -10,11 +10,12 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::endpoint::NetworkOptions;
+use super::endpoint::{Endpoint, NetworkOptions};
 use super::failure::{self, Asked, HubFailure};
 use super::ledger::{NetworkLedger, OpenEntry, Purpose};
 use super::timing::Timing;
 use crate::error::{Error, Result};
+use crate::token::{AccessToken, Token};
 
 const MOST_REDIRECTS: usize = 5;
 /// The longest wait between two tries while somebody looks at a list that does not come.
@@ -27,7 +28,16 @@ pub(crate) struct Transport {
     options: Result<NetworkOptions>,
     pub(crate) timing: Timing,
     ledger: NetworkLedger,
+    access: AccessToken,
     client: OnceLock<Result<Client>>,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy)]
+enum Server<'s> {
+    Hub,
+    /// Another one, of the user's choice. It never gets the token.
+    Other(&'s Endpoint),
 }
 
 /// The head of an answer, and the body to come.
@@ -46,8 +56,13 @@ pub(crate) struct Answer {
 }
 
 impl Transport {
-    pub(crate) fn new(options: Result<NetworkOptions>, timing: Timing, ledger: NetworkLedger) -> Self {
-        Self { options, timing, ledger, client: OnceLock::new() }
+    pub(crate) fn new(
+        options: Result<NetworkOptions>,
+        timing: Timing,
+        ledger: NetworkLedger,
+        access: AccessToken,
+    ) -> Self {
+        Self { options, timing, ledger, access, client: OnceLock::new() }
     }
 
     /// The address and the rules of requests.
@@ -58,13 +73,18 @@ impl Transport {
         self.options.as_ref().map_err(Clone::clone)
     }
 
-    /// Asks for `url` from byte `start` on and follows where the answer leads. A status that is no success is an
-    /// answer too.
+    /// Asks the hub for `url` from byte `start` on and follows where the answer leads. A status that is no success
+    /// is an answer too.
     ///
     /// # Errors
     /// [`Error::Hub`] where no answer came or may be used.
-    pub(crate) async fn get(
+    pub(crate) async fn get(&self, doing: &str, url: Url, purpose: Purpose, start: u64) -> Result<Answer> {
+        self.ask(Server::Hub, doing, url, purpose, start).await
+    }
+
+    async fn ask(
         &self,
+        server: Server<'_>,
         doing: &str,
         mut url: Url,
         purpose: Purpose,
@@ -77,10 +97,19 @@ impl Transport {
             return Err(failed(HubFailure::Offline, reason));
         }
         let client = self.client(options)?;
+        let endpoint = match server {
+            Server::Hub => &options.endpoint,
+            Server::Other(endpoint) => endpoint,
+        };
+        let page = matches!(server, Server::Hub).then(|| page_of(&url)).flatten();
         let mut hub_headers = HeaderMap::new();
         for _ in 0..=MOST_REDIRECTS {
             let host = url.host_str().unwrap_or_default().to_owned();
-            let headers = headers(options, &url, start);
+            let token = match server {
+                Server::Hub => self.token_for(options, &url).await,
+                Server::Other(_) => None,
+            };
+            let headers = headers(token.as_ref(), start);
             let with_token = headers.contains_key(AUTHORIZATION);
             let request = client.get(url.clone()).headers(headers);
             let entry = self.ledger.begin(&host, purpose);
@@ -92,7 +121,10 @@ impl Transport {
                 Err(_) => return Err(failed(HubFailure::Unreachable, format!("`{host}` does not answer"))),
             };
             let (status, headers) = (response.status(), response.headers().clone());
-            let is_hub = options.endpoint.is_origin_of(&url);
+            if let Some(token) = token.filter(|_| failure::is_token_invalid(status, &headers)) {
+                self.access.give_up(&token).await;
+            }
+            let is_hub = endpoint.is_origin_of(&url);
             let location = headers.get(LOCATION).filter(|_| status.is_redirection());
             if is_hub {
                 // What the hub says first counts: the servers behind it know the bytes and not the file.
@@ -104,16 +136,44 @@ impl Transport {
             }
             let Some(location) = location else {
                 let doing = doing.to_owned();
-                let asked = Asked { is_hub, with_token };
+                let asked = Asked { is_hub, with_token, page };
                 return Ok(Answer { doing, status, headers, hub_headers, url, asked, response, entry });
             };
             let location = location.to_str().unwrap_or_default();
-            url = options
-                .endpoint
-                .follow(&url, location)
-                .map_err(|reason| failed(HubFailure::Insecure, reason))?;
+            url = endpoint.follow(&url, location).map_err(|reason| failed(HubFailure::Insecure, reason))?;
         }
         Err(failed(HubFailure::Protocol, format!("more than {MOST_REDIRECTS} redirects")))
+    }
+
+    /// The token that goes along to `url`, where one may. Nobody else is worth asking the keychain for.
+    async fn token_for(&self, options: &NetworkOptions, url: &Url) -> Option<Token> {
+        if !options.endpoint.may_have_token(url) {
+            return None;
+        }
+        let token = match &options.token {
+            Some(token) => Some(token.clone()),
+            None => self.access.token().await,
+        };
+        token.filter(|token| !self.access.is_refused(token))
+    }
+
+    /// Fetches a text of at most `largest` bytes from a server of the user's choice, without the token.
+    ///
+    /// # Errors
+    /// [`Error::Hub`].
+    pub(crate) async fn text(
+        &self,
+        doing: &str,
+        address: &Endpoint,
+        purpose: Purpose,
+        largest: usize,
+    ) -> Result<Vec<u8>> {
+        let answer = self.ask(Server::Other(address), doing, address.url().clone(), purpose, 0);
+        let body = async { body(answer.await?, largest).await };
+        match timeout(self.timing.answer * 4, body).await {
+            Ok(body) => body.map(|(_, text)| text),
+            Err(_) => Err(endless(doing)),
+        }
     }
 
     /// Asks for JSON of at most `largest` bytes, again where that may help.
@@ -135,11 +195,7 @@ impl Transport {
                     .await
                 {
                     Ok(result) => result,
-                    Err(_) => Err(Error::Hub {
-                        doing: doing.into(),
-                        kind: HubFailure::Unreachable,
-                        reason: "the answer does not end".into(),
-                    }),
+                    Err(_) => Err(endless(doing)),
                 };
             let Err(Error::Hub { kind, .. }) = &result else { return result };
             match self.pause_after(*kind, tried) {
@@ -159,17 +215,7 @@ impl Transport {
         purpose: Purpose,
         largest: usize,
     ) -> Result<(HeaderMap, T)> {
-        let mut answer = self.get(doing, url, purpose, 0).await?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.failure());
-        }
-        let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
-            if text.len() + chunk.as_ref().len() > largest {
-                return Err(answer.broken(&format!("the answer is longer than {largest} bytes")));
-            }
-            text.extend_from_slice(chunk.as_ref());
-        }
+        let (answer, text) = body(self.get(doing, url, purpose, 0).await?, largest).await?;
         // Read into what is wanted of it at once: any JSON as a tree takes many times its text.
         let value = serde_json::from_slice(&text)
             .map_err(|error| answer.broken(&format!("the answer has another form: {error}")))?;
@@ -241,7 +287,7 @@ impl Answer {
 
     /// The failure that this answer is.
     pub(crate) fn failure(&self) -> Error {
-        failure::of_answer(&self.doing, self.status, &self.headers, self.asked)
+        failure::of_answer(&self.doing, self.status, &self.headers, &self.asked)
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -267,7 +313,39 @@ impl Answer {
     }
 }
 
-fn headers(options: &NetworkOptions, url: &Url, start: u64) -> HeaderMap {
+/// The whole body of an answer that is a success, of at most `largest` bytes.
+async fn body(mut answer: Answer, largest: usize) -> Result<(Answer, Vec<u8>)> {
+    if answer.status != StatusCode::OK {
+        return Err(answer.failure());
+    }
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if text.len() + chunk.as_ref().len() > largest {
+            return Err(answer.broken(&format!("the answer is longer than {largest} bytes")));
+        }
+        text.extend_from_slice(chunk.as_ref());
+    }
+    Ok((answer, text))
+}
+
+fn endless(doing: &str) -> Error {
+    let reason = "the answer does not end".into();
+    Error::Hub { doing: doing.into(), kind: HubFailure::Unreachable, reason }
+}
+
+/// The page of the repository that an address of the hub is about.
+fn page_of(url: &Url) -> Option<String> {
+    let parts: Vec<&str> = url.path_segments()?.collect();
+    let (owner, name) = match parts.as_slice() {
+        ["api", "models", owner, name, ..] => (owner, name),
+        ["api", ..] => return None,
+        [owner, name, "resolve", ..] => (owner, name),
+        _ => return None,
+    };
+    Some(format!("{}/{owner}/{name}", url.origin().ascii_serialization()))
+}
+
+fn headers(token: Option<&Token>, start: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A length and a digest belong to the bytes as they are.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -276,9 +354,8 @@ fn headers(options: &NetworkOptions, url: &Url, start: u64) -> HeaderMap {
     {
         headers.insert(RANGE, range);
     }
-    let token = options.token.as_ref().filter(|_| options.endpoint.may_have_token(url));
     if let Some(token) = token
-        && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.0))
+        && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", token.secret()))
     {
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::{ModelState, Models};
 use crate::Change;
 use crate::error::Result;
-use crate::hub::{NetworkOptions, NetworkSettings};
+use crate::hub::NetworkSettings;
+use crate::library::Library;
 use crate::messages::KvKeeping;
 use crate::model_defaults::ModelDefaults;
 use crate::notices::Severity;
 use crate::settings::Settings;
 use crate::store::ModelStore;
 use crate::system;
+use crate::token::AccessToken;
 
 impl Models {
     /// Changes the settings, on the disk first, where nothing else of them is touched. Where that fails they stay
@@ -51,6 +53,16 @@ impl Models {
         self.changed(Change::Notices);
     }
 
+    /// The model library, with the network as the settings say now.
+    pub(crate) fn library(&self) -> Library {
+        Library::over(self.store(), &self.0.directories, &self.network(), self.0.access.clone())
+    }
+
+    /// The hub's access token.
+    pub(crate) fn access_token(&self) -> &AccessToken {
+        &self.0.access
+    }
+
     /// How requests may leave.
     pub fn network(&self) -> NetworkSettings {
         self.state().settings.network.clone()
@@ -58,7 +70,7 @@ impl Models {
 
     /// Lets requests leave so from now on.
     pub(crate) fn set_network(&self, network: NetworkSettings) -> Result<()> {
-        NetworkOptions::of_this_process(&network)?;
+        network.check()?;
         self.change_settings(|settings| settings.network = network.clone())
     }
 

@@ -2,18 +2,31 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
+use std::sync::Arc;
 
-use backend::{AppDirs, Backend, Inference};
+use backend::{AppDirs, Backend, Inference, TokenStore};
 use engine::scripted::ScriptedDecoder;
 use engine::{Engine, LoadOptions, LoadedModel};
 
 /// Opens the application in `data`.
 pub(crate) fn open(data: &Path) -> Backend {
-    let directories = AppDirs { data: data.to_path_buf(), resources: Vec::new(), libraries: Vec::new() };
+    Backend::open_with(directories(data), no_models())
+}
+
+/// The same, where `tokens` keeps the hub's access token.
+pub(crate) fn open_with_tokens(data: &Path, tokens: Arc<dyn TokenStore>) -> Backend {
+    Backend::open_with_tokens(directories(data), no_models(), tokens)
+}
+
+fn directories(data: &Path) -> AppDirs {
+    AppDirs { data: data.to_path_buf(), resources: Vec::new(), libraries: Vec::new() }
+}
+
+fn no_models() -> Inference {
     let none = |_: &Path, _: &LoadOptions| -> engine::Result<(Engine<ScriptedDecoder>, LoadedModel)> {
         Err(engine::Error::Invalid { reason: "there are no models here".into() })
     };
-    Backend::open_with(directories, Inference::start_with(none))
+    Inference::start_with(none)
 }
 
 /// What a number in the environment says, or how much is done without it.

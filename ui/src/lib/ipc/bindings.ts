@@ -93,8 +93,8 @@ export const commands = {
 	searchHub: (words: string) => typedError<RepositoryHit[], IpcError>(__TAURI_INVOKE("search_hub", { words })),
 	/**  Reads which models a repository has, `owner/name` or a link to it. Asks the hub. */
 	lookUpRepository: (repository: string) => typedError<RepositoryOffer, IpcError>(__TAURI_INVOKE("look_up_repository", { repository })),
-	/**  Fetches a model that Hearth recommends. Resolves when it is on its way. */
-	downloadRecommended: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("download_recommended", { id })),
+	/**  Fetches a model of a list, by the name that it has there. Resolves when it is on its way. */
+	downloadListed: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("download_listed", { id })),
 	/**  Fetches a model of any repository. Resolves when it is on its way. */
 	downloadVariant: (repository: string, commit: string, variant: string) => typedError<null, IpcError>(__TAURI_INVOKE("download_variant", { repository, commit, variant })),
 	/**  Notes that the user was told what it means to take a model from outside of the catalogue. */
@@ -118,10 +118,20 @@ export const commands = {
 	deleteRemovedModel: (id: string) => typedError<null, IpcError>(__TAURI_INVOKE("delete_removed_model", { id })),
 	/**  Asks for a folder and takes the model in it in, copied or linked. Resolves with false where none was chosen. */
 	importModel: (isLinked: boolean) => typedError<boolean, IpcError>(__TAURI_INVOKE("import_model", { isLinked })),
+	/**  Fetches the list of models that the settings name. Resolves with what came. */
+	refreshList: () => typedError<RefreshedList, IpcError>(__TAURI_INVOKE("refresh_list")),
+	/**  Leaves the list that was fetched: Hearth's own is all there is. */
+	leaveRefreshedList: () => typedError<null, IpcError>(__TAURI_INVOKE("leave_refreshed_list")),
 	/**  How requests leave, and the last ones that did. */
 	readNetwork: () => typedError<NetworkState, IpcError>(__TAURI_INVOKE("read_network")),
 	/**  Lets requests leave in another way, or none at all. Downloads under way follow. */
 	setNetwork: (choice: NetworkChoice) => typedError<null, IpcError>(__TAURI_INVOKE("set_network", { choice })),
+	/**  What may be known of the hub's access token. Asks the keychain where one lies there. */
+	readAccessToken: () => typedError<AccessToken, IpcError>(__TAURI_INVOKE("read_access_token")),
+	/**  Keeps what the user entered. It never comes back to the window. */
+	setAccessToken: (text: string, place: TokenPlace) => typedError<AccessToken, IpcError>(__TAURI_INVOKE("set_access_token", { text, place })),
+	/**  Forgets the access token, in the keychain too. */
+	removeAccessToken: () => typedError<AccessToken, IpcError>(__TAURI_INVOKE("remove_access_token")),
 	/**  The settings of a model, with what is in force and why. */
 	readModelSettings: (id: string) => typedError<ModelSettings, IpcError>(__TAURI_INVOKE("read_model_settings", { id })),
 	/**  Remembers what the user wants of a model. It holds from the next reply on. Resolves with what is in force then. */
@@ -163,7 +173,18 @@ export type About = {
 /**  What is known of the runtime is something else. */
 export type AboutChanged = About;
 
-/**  A model that Hearth recommends. */
+/**  What a window may know of the hub's access token. */
+export type AccessToken = { type: "unset" } | 
+/**  Its last four characters; nothing for a very short one. */
+{ type: "set"; lastFour: string; keeping: TokenPlace } | 
+/**  It was kept for one run, and that run is over. */
+{ type: "forgotten" } | 
+/**  The hub does not accept it, so it was given up. */
+{ type: "refused"; lastFour: string } | 
+/**  The keychain has it and does not give it out. */
+{ type: "unreadable"; error: IpcError };
+
+/**  A model of a list. */
 export type AvailableModel = {
 	id: string,
 	/**  The id that it has when it is installed or on its way. */
@@ -177,6 +198,8 @@ export type AvailableModel = {
 	licence: string,
 	/**  Whether the licence has terms that should be read before. */
 	hasTerms: boolean,
+	/**  Whether Hearth recommends it; others are of the refreshed list, and nobody tried them. */
+	isRecommended: boolean,
 	memory: MemoryFit | null,
 };
 
@@ -190,24 +213,6 @@ export type ChatEvent =
 { type: "thinking"; text: string; tokens: number } | 
 /**  More of the reply, with the same count. */
 { type: "text"; text: string; tokens: number };
-
-/**  A number that the user chose. */
-export type ChosenNumber = {
-	name: ModelNumberName,
-	value: number,
-};
-
-/**  What a conversation costs in memory: computed from sizes, never measured. */
-export type ContextMemory = {
-	/**  Of the model without a conversation. */
-	modelBytes: number,
-	/**  Null where it is not known. */
-	bytesPerToken: number | null,
-	/**  Up to so many bytes all of it fits this machine. */
-	fitsToBytes: number,
-	/**  Up to so many bytes it runs, and leaves little for anything else. */
-	tightToBytes: number,
-};
 
 /**  A number that the user chose. */
 export type ChosenNumber = {
@@ -343,7 +348,13 @@ export type ErrorCode = "runtimeMissing" | "modelMissing" | "modelBroken" | "out
 /**  An address or certificate that is not to be trusted. */
 "connectionUnsafe" | 
 /**  The owner of a repository wants a login or accepted conditions. */
-"repositoryGated" | "repositoryMissing" | 
+"repositoryGated" | 
+/**  An access token that is none, or that the hub does not accept. */
+"tokenRefused" | 
+/**  The system's keychain does not keep or give out what it should. */
+"keychainUnusable" | 
+/**  A list of models. */
+"listUnusable" | "repositoryMissing" | 
 /**  What came is not what was asked for. */
 "downloadWrong" | "modelUnsupported" | 
 /**  The folder of models, or a name in it. */
@@ -409,6 +420,12 @@ export type KeptMemory = {
 export type LibraryContents = {
 	installed: InstalledModel[],
 	available: AvailableModel[],
+	/**  The list that the user had refreshed; null where there is none. */
+	refreshedList: RefreshedList | null,
+	/**  Why the one that is there cannot be used. */
+	listTrouble: string | null,
+	/**  Whether the settings name the address of a list. */
+	hasListAddress: boolean,
 	/**  The folder of the installed models. */
 	folder: string,
 	/**  Whether the user chose that folder, and it is not there. */
@@ -526,6 +543,8 @@ export type NetworkChoice = {
 	mirror: string | null,
 	/**  Null takes the system's. */
 	proxy: string | null,
+	/**  The address of a list of models that is fetched when the user asks for it. */
+	catalog: string | null,
 };
 
 /**  A request that left this machine. */
@@ -547,6 +566,10 @@ export type NetworkState = {
 	isEndpointFixed: boolean,
 	/**  Whether the environment switches the network off. */
 	isOfflineFixed: boolean,
+	/**  Whether the address that is asked gets an access token: the hub does, its mirrors do not. */
+	takesToken: boolean,
+	/**  Whether the environment brings a token, which goes before the one that was entered. */
+	hasEnvironmentToken: boolean,
 	/**  The newest requests first. */
 	requests: NetworkRequest[],
 	/**  Requests that are remembered and not among them. */
@@ -586,6 +609,15 @@ export type Question = {
 	versions: string[],
 	/**  Whether the model is given it also where a full window no longer has its turn. */
 	pinned: boolean,
+};
+
+/**  A list of models from a server of the user's choice, beside the one that is compiled in. */
+export type RefreshedList = {
+	host: string,
+	/**  When it came. */
+	refreshed: string,
+	/**  How many models it has. */
+	models: number,
 };
 
 /**  A model that was removed. It is deleted when Hearth ends. */
@@ -638,7 +670,7 @@ export type RepositoryOffer = {
 };
 
 /**  What a request was for. */
-export type RequestPurpose = "search" | "repository" | "fileList" | "modelFile";
+export type RequestPurpose = "search" | "repository" | "fileList" | "modelFile" | "catalog";
 
 /**  What came of clearing the model's memory of a conversation. */
 export type Reset = {
@@ -694,6 +726,13 @@ export type SnippetPart = {
 	/**  Whether it is one of the words. */
 	matched: boolean,
 };
+
+/**  How long a token is kept. */
+export type TokenPlace = 
+/**  Until it is removed, by the system's keychain. */
+"keychain" | 
+/**  Until Hearth ends. */
+"thisRun";
 
 /**  The work that a reply took. */
 export type Usage = {

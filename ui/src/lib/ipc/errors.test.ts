@@ -14,7 +14,9 @@ test("every code of the contract has its row", () => {
       "downloadWrong",
       "hubUnreachable",
       "internal",
+      "keychainUnusable",
       "libraryFolder",
+      "listUnusable",
       "modelBroken",
       "modelMissing",
       "modelUnsupported",
@@ -25,6 +27,7 @@ test("every code of the contract has its row", () => {
       "repositoryMissing",
       "runtimeMissing",
       "settingRefused",
+      "tokenRefused",
     ].sort(),
   );
 });

@@ -3,7 +3,7 @@
 import type { ErrorCode, IpcError } from "./index";
 
 /** What a person can do about an error by one press of a button; `none` where no button helps. */
-export type ErrorAction = "retry" | "chooseModel" | "shorten" | "none";
+export type ErrorAction = "retry" | "chooseModel" | "shorten" | "enterToken" | "none";
 
 export interface ErrorText {
   severity: "warning" | "error";
@@ -106,8 +106,30 @@ export const errorTexts: Record<ErrorCode, ErrorText> = {
     severity: "warning",
     what: "The owner of this repository asks for a login and accepted conditions.",
     kept: "Nothing was installed.",
-    advice: "Accept them on the repository’s page, or choose another model.",
-    action: "none",
+    advice:
+      "Accept them on the repository’s page, enter an access token in Models under Network, then retry.",
+    action: "enterToken",
+  },
+  tokenRefused: {
+    severity: "warning",
+    what: "The access token is not accepted.",
+    kept: "Nothing was installed.",
+    advice: "Enter another one in Models under Network; it is made in your settings at the hub.",
+    action: "enterToken",
+  },
+  keychainUnusable: {
+    severity: "warning",
+    what: "This system’s keychain cannot be used.",
+    kept: "Nothing was changed.",
+    advice: "Start or unlock one, such as GNOME Keyring or KWallet, then retry.",
+    action: "retry",
+  },
+  listUnusable: {
+    severity: "warning",
+    what: "This list of models cannot be used.",
+    kept: "The models are those of before.",
+    advice: "Check its address in Models under Network, then retry.",
+    action: "retry",
   },
   repositoryMissing: {
     severity: "warning",

@@ -1,6 +1,7 @@
 // The backend in memory: the same interface as the window's, for the browser and for tests.
 
 import { AppError } from "./errors";
+import { FakeAccessToken } from "./fakeAccessToken";
 import { FakeConversations } from "./fakeConversations";
 import { otherConversations } from "./fakeHistory";
 import { FakeKeptMemory } from "./fakeKeptMemory";
@@ -16,6 +17,7 @@ import {
   usage,
 } from "./fakeScenarios";
 import type {
+  AccessToken,
   ChatEvent,
   Conversation,
   ConversationPage,
@@ -39,12 +41,14 @@ import type {
   NetworkState,
   Notice,
   Question,
+  RefreshedList,
   Reply,
   Reset,
   RepositoryHit,
   RepositoryOffer,
   SearchHit,
   Snapshot,
+  TokenPlace,
   Unsubscribe,
 } from "./index";
 
@@ -79,6 +83,7 @@ export class FakeIpc implements Ipc {
   #noticeListeners = new Set<(notices: Notice[]) => void>();
   #dropListeners = new Set<(dropped: ModelDropped) => void>();
   readonly library: FakeLibrary;
+  readonly token = new FakeAccessToken();
 
   constructor(scenario: ScenarioName = "empty", pause: Pause = realPause) {
     this.scenario = scenario;
@@ -278,7 +283,7 @@ export class FakeIpc implements Ipc {
     return this.library.lookUp(repository);
   }
 
-  async downloadRecommended(id: string): Promise<void> {
+  async downloadListed(id: string): Promise<void> {
     await this.#pause(ASKING_MILLISECONDS);
     this.library.recommend(id);
   }
@@ -365,6 +370,28 @@ export class FakeIpc implements Ipc {
 
   async setNetwork(choice: NetworkChoice): Promise<void> {
     this.library.setNetwork(choice);
+  }
+
+  readAccessToken(): Promise<AccessToken> {
+    return Promise.resolve(this.token.state);
+  }
+
+  async setAccessToken(text: string, place: TokenPlace): Promise<AccessToken> {
+    return this.token.set(text, place);
+  }
+
+  async removeAccessToken(): Promise<AccessToken> {
+    return this.token.remove();
+  }
+
+  async refreshList(): Promise<RefreshedList> {
+    await this.#pause(ASKING_MILLISECONDS);
+    return this.library.refreshList();
+  }
+
+  leaveRefreshedList(): Promise<void> {
+    this.library.leaveRefreshedList();
+    return Promise.resolve();
   }
 
   estimateDraft(conversation: string, text: string): Promise<Draft> {

@@ -12,6 +12,7 @@ import type {
   NetworkChoice,
   NetworkRequest,
   NetworkState,
+  RefreshedList,
   RemovedModel,
   RepositoryHit,
   RepositoryOffer,
@@ -44,6 +45,7 @@ const recommended = (
   sizeBytes,
   licence: "Apache-2.0",
   hasTerms: false,
+  isRecommended: true,
   memory: { bytes: (sizeBytes ?? 3_000_000_000) + 500_000_000, includesKvCache: true, fit: "fits" },
   ...changes,
 });
@@ -66,6 +68,12 @@ export const recommendedModels: AvailableModel[] = [
     memory: { bytes: 17_900_000_000, includesKvCache: false, fit: "tooLarge" },
   }),
 ];
+
+/** What the list of another server has beyond these. */
+const refreshedModel = recommended("tiny-talker", "Tiny Talker (q4)", "120M", 91_000_000, {
+  repository: "someone/tiny-talker",
+  isRecommended: false,
+});
 
 const GIGABYTE = 1_000_000_000;
 
@@ -137,6 +145,7 @@ export class FakeLibrary {
   #isFolderAway: boolean;
   #isMoveStopped = false;
   #network: NetworkChoice;
+  #refreshed: RefreshedList | null = null;
   #requests: NetworkRequest[] = [];
   #listeners = new Set<(change: DownloadsChanged) => void>();
   #models: () => Model[];
@@ -153,7 +162,7 @@ export class FakeLibrary {
     this.#downloads = downloadsOf(scenario);
     this.#isFolderAway = scenario === "libraryAway";
     if (this.#isFolderAway) this.#folder = MOVED_FOLDER;
-    this.#network = { isOffline: scenario === "offline", mirror: null, proxy: null };
+    this.#network = { isOffline: scenario === "offline", mirror: null, proxy: null, catalog: null };
     this.#models = models;
     this.#setModels = setModels;
   }
@@ -175,7 +184,10 @@ export class FakeLibrary {
     const own = this.#models().filter(({ source }) => source !== "builtIn");
     return {
       installed,
-      available: recommendedModels,
+      available: this.#refreshed ? [...recommendedModels, refreshedModel] : recommendedModels,
+      refreshedList: this.#refreshed,
+      listTrouble: null,
+      hasListAddress: this.#network.catalog !== null,
       folder: this.#folder,
       isFolderAway: this.#isFolderAway,
       installedBytes: own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
@@ -284,7 +296,7 @@ export class FakeLibrary {
   }
 
   recommend(id: string): void {
-    const model = recommendedModels.find((entry) => entry.id === id);
+    const model = [...recommendedModels, refreshedModel].find((entry) => entry.id === id);
     this.#ask("fileList", id);
     if (model) this.start(model.installedId, model.title, model.sizeBytes ?? GIGABYTE);
   }
@@ -357,6 +369,8 @@ export class FakeLibrary {
       endpoint: this.#network.mirror ?? "https://huggingface.co/",
       isEndpointFixed: false,
       isOfflineFixed: false,
+      takesToken: this.#network.mirror === null,
+      hasEnvironmentToken: false,
       requests: this.#requests,
       olderRequests: 0,
     };
@@ -372,8 +386,32 @@ export class FakeLibrary {
     this.#network = choice;
   }
 
+  refreshList(): RefreshedList {
+    const address = this.#network.catalog;
+    if (address === null) {
+      throw new AppError({
+        code: "listUnusable",
+        message: "no address of a list of models is set",
+      });
+    }
+    const { host } = new URL(address);
+    this.#ask("catalog", address, host);
+    if (address.includes("broken")) {
+      throw new AppError({
+        code: "listUnusable",
+        message: `the list of models at \`${address}\` cannot be used: expected value at line 1 column 1`,
+      });
+    }
+    this.#refreshed = { host, refreshed: NOON, models: 1 };
+    return this.#refreshed;
+  }
+
+  leaveRefreshedList(): void {
+    this.#refreshed = null;
+  }
+
   /** Notes a request, or refuses it. */
-  #ask(purpose: NetworkRequest["purpose"], what: string): void {
+  #ask(purpose: NetworkRequest["purpose"], what: string, host = "huggingface.co"): void {
     if (this.#network.isOffline) {
       throw new AppError({
         code: "offline",
@@ -382,7 +420,7 @@ export class FakeLibrary {
     }
     this.asked.push(what);
     const id = `request-${this.asked.length}`;
-    const request = { id, time: NOON, host: "huggingface.co", purpose, bytes: 4096 };
+    const request = { id, time: NOON, host, purpose, bytes: 4096 };
     this.#requests = [request, ...this.#requests];
   }
 

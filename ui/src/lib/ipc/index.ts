@@ -5,6 +5,7 @@ import {
   commands,
   events,
   type About,
+  type AccessToken,
   type ChatEvent,
   type Conversation,
   type ConversationPage,
@@ -26,17 +27,20 @@ import {
   type NetworkChoice,
   type NetworkState,
   type Notice,
+  type RefreshedList,
   type Reply,
   type Reset,
   type RepositoryHit,
   type RepositoryOffer,
   type SearchHit,
   type Snapshot,
+  type TokenPlace,
 } from "./bindings";
 import { toAppError } from "./errors";
 
 export type {
   About,
+  AccessToken,
   AvailableModel,
   ChatEvent,
   Conversation,
@@ -75,6 +79,7 @@ export type {
   Notice,
   OfferedVariant,
   Question,
+  RefreshedList,
   RemovedModel,
   Reply,
   ReplyStatus,
@@ -84,6 +89,7 @@ export type {
   SearchHit,
   Snapshot,
   SnippetPart,
+  TokenPlace,
   Usage,
 } from "./bindings";
 
@@ -155,8 +161,8 @@ export interface Ipc {
   searchHub(words: string): Promise<RepositoryHit[]>;
   /** `owner/name`, or a link to a repository. Asks the hub. */
   lookUpRepository(repository: string): Promise<RepositoryOffer>;
-  /** Resolves when the model is on its way; `id` is that of the catalogue. */
-  downloadRecommended(id: string): Promise<void>;
+  /** Resolves when the model is on its way; `id` is that of the list. */
+  downloadListed(id: string): Promise<void>;
   downloadVariant(repository: string, commit: string, variant: string): Promise<void>;
   /** The user was told what it means to take a model from outside of the catalogue. */
   noteOtherSources(): Promise<void>;
@@ -185,6 +191,14 @@ export interface Ipc {
   useDefaultLibrary(): Promise<void>;
   readNetwork(): Promise<NetworkState>;
   setNetwork(choice: NetworkChoice): Promise<void>;
+  /** What may be known of the hub's access token. May wait for the keychain. */
+  readAccessToken(): Promise<AccessToken>;
+  setAccessToken(text: string, place: TokenPlace): Promise<AccessToken>;
+  removeAccessToken(): Promise<AccessToken>;
+  /** Fetches the list of models that the settings name. */
+  refreshList(): Promise<RefreshedList>;
+  /** Leaves the list that was fetched: Hearth's own is all there is. */
+  leaveRefreshedList(): Promise<void>;
   openLink(url: string): Promise<void>;
   dismissNotice(id: string): Promise<void>;
   /** Resolves when every subscription that was made so far hears its events. */
@@ -293,8 +307,8 @@ export const tauriIpc: Ipc = {
   listDownloads: () => settle(commands.listDownloads()),
   searchHub: (words) => settle(commands.searchHub(words)),
   lookUpRepository: (repository) => settle(commands.lookUpRepository(repository)),
-  downloadRecommended: async (id) => {
-    await settle(commands.downloadRecommended(id));
+  downloadListed: async (id) => {
+    await settle(commands.downloadListed(id));
   },
   downloadVariant: async (repository, commit, variant) => {
     await settle(commands.downloadVariant(repository, commit, variant));
@@ -337,6 +351,13 @@ export const tauriIpc: Ipc = {
   readNetwork: () => settle(commands.readNetwork()),
   setNetwork: async (choice) => {
     await settle(commands.setNetwork(choice));
+  },
+  readAccessToken: () => settle(commands.readAccessToken()),
+  setAccessToken: (text, place) => settle(commands.setAccessToken(text, place)),
+  removeAccessToken: () => settle(commands.removeAccessToken()),
+  refreshList: () => settle(commands.refreshList()),
+  leaveRefreshedList: async () => {
+    await settle(commands.leaveRefreshedList());
   },
   openLink: async (url) => {
     await settle(commands.openLink(url));

@@ -21,6 +21,8 @@ export type Presence = "absent" | "onItsWay" | "installed";
 export class Library {
   /** Whether its view lies over the conversation. */
   isShown = $state(false);
+  /** Whether how requests leave is shown before it. */
+  showsNetwork = $state(false);
   contents = $state.raw<LibraryContents | null>(null);
   /** Why the contents could not be read. */
   failure = $state.raw<AppError | null>(null);
@@ -83,6 +85,16 @@ export class Library {
     this.isShown = false;
   }
 
+  /** Shows how requests leave, with the access token and the address of a list. */
+  openNetwork(): void {
+    this.showsNetwork = true;
+  }
+
+  closeNetwork(): void {
+    this.showsNetwork = false;
+    if (this.isShown) void this.read();
+  }
+
   /** Something was dropped on the window. */
   dropped(isFolder: boolean): void {
     this.show();
@@ -119,8 +131,8 @@ export class Library {
     return !isRecommended && this.contents?.knowsOtherSources !== true;
   }
 
-  async downloadRecommended(model: AvailableModel): Promise<void> {
-    await this.#ask(model.installedId, () => this.#ipc.downloadRecommended(model.id));
+  async downloadListed(model: AvailableModel): Promise<void> {
+    await this.#ask(model.installedId, () => this.#ipc.downloadListed(model.id));
   }
 
   async downloadVariant(
@@ -195,6 +207,29 @@ export class Library {
     return this.#attempt(removed.id, `${named(removed)} could not be deleted.`, async () => {
       await this.#ipc.deleteRemovedModel(removed.id);
       this.#say(`${named(removed)} is deleted, and ${formatBytes(removed.sizeBytes)} are free.`);
+      await this.read();
+    });
+  }
+
+  /** Fetches the list of models that the settings name, or asks for its address. */
+  async refreshList(): Promise<void> {
+    if (this.contents?.hasListAddress === false) {
+      this.#toastsNow.show("No address of a list of models is set.", {
+        label: "Enter one",
+        run: () => this.openNetwork(),
+      });
+      return;
+    }
+    await this.#attempt("list", "The list could not be refreshed.", async () => {
+      const { host, models } = await this.#ipc.refreshList();
+      this.#say(`The list of ${host} has ${models === 1 ? "one model" : `${models} models`}.`);
+      await this.read();
+    });
+  }
+
+  async leaveRefreshedList(): Promise<void> {
+    await this.#attempt("list", "The list could not be removed.", async () => {
+      await this.#ipc.leaveRefreshedList();
       await this.read();
     });
   }
