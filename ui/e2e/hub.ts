@@ -12,12 +12,18 @@ export const COMMIT = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 /** Files from this size on are kept apart by the hub, under another kind of digest. */
 const LARGE = 1000;
 
-/** A request that came, with the range that it asked for. */
-export type Request = { path: string; range: string | undefined };
+/** A request that came, with the range that it asked for and what it brought to be let in. */
+export type Request = {
+  path: string;
+  range: string | undefined;
+  authorization: string | undefined;
+};
 
 export class Hub {
   readonly requests: Request[] = [];
   private readonly repositories = new Map<string, Map<string, Buffer>>();
+  /** Repositories that ask for a token, by the token that opens each. */
+  private readonly gated = new Map<string, string>();
   /** Bodies of this file stop after so many bytes, until they are let go. */
   private held: { file: string; bytes: number } | null = null;
   private readonly waiting: (() => void)[] = [];
@@ -52,6 +58,11 @@ export class Hub {
     this.repositories.set(repository, new Map(Object.entries(files)));
   }
 
+  /** Lets a repository give its files to this token alone. */
+  demandToken(repository: string, token: string): void {
+    this.gated.set(repository, token);
+  }
+
   /** Lets every body of `file` stop after so many bytes of the file. */
   hold(file: string, bytes: number): void {
     this.held = { file, bytes };
@@ -74,7 +85,8 @@ export class Hub {
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://hub.invalid");
     const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
-    this.requests.push({ path: url.pathname, range: request.headers.range });
+    const { range, authorization } = request.headers;
+    this.requests.push({ path: url.pathname, range, authorization });
     if (parts[0] === "api" && parts.length === 2) {
       return this.search(url.searchParams.get("search") ?? "", response);
     }
@@ -84,12 +96,21 @@ export class Hub {
       response.writeHead(404, { "X-Error-Code": "RepoNotFound" }).end();
     } else if (kind === "revision") {
       const card = { license: "mit", base_model: "base/model" };
-      json(response, { sha: COMMIT, gated: false, cardData: card, tags: ["license:mit"] });
+      const gated = this.gated.has(`${owner}/${name}`) ? "auto" : false;
+      json(response, { sha: COMMIT, gated, cardData: card, tags: ["license:mit"] });
     } else if (kind === "tree") {
       json(response, [...files].map(entry));
+    } else if (this.refuses(`${owner}/${name}`, request.headers.authorization)) {
+      const status = request.headers.authorization === undefined ? 401 : 403;
+      response.writeHead(status, { "X-Error-Code": "GatedRepo" }).end();
     } else {
       await this.send(path.join("/"), files, request, response);
     }
+  }
+
+  private refuses(repository: string, authorization: string | undefined): boolean {
+    const token = this.gated.get(repository);
+    return token !== undefined && authorization !== `Bearer ${token}`;
   }
 
   private search(words: string, response: ServerResponse): void {

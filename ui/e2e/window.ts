@@ -109,7 +109,15 @@ export type Hook =
   | "save-model-settings"
   | "disk-use"
   | "library-away"
-  | "look-again";
+  | "look-again"
+  | "enter-token"
+  | "token"
+  | "token-state"
+  | "save-token"
+  | "token-for-this-run"
+  | "remove-token"
+  | "open-network"
+  | "requests";
 
 export type Options = {
   /** Environment of the window, on top of what isolates it. */
