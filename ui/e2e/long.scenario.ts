@@ -204,6 +204,9 @@ scenario(
     expect(taken).toBeLessThan(SEARCH_WITHIN);
     await window.picture("search in a long history");
     await window.press(Key.ESCAPE);
+    await window.until("the list is there again", async () => {
+      return (await window.all("conversation")).length > 0;
+    });
     const list = await window.driver.findElement(By.css('[data-testid="conversations"]'));
     const reached = async () =>
       window.inPage(() => {
