@@ -1,4 +1,5 @@
 import { By, Key } from "selenium-webdriver";
+import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterEach, expect } from "vitest";
@@ -7,6 +8,7 @@ import { scenario } from "./scenario";
 import type { Hook, HearthWindow } from "./window";
 
 const EMBER = resolve(import.meta.dirname, "../../models/ember");
+const FIXTURE = resolve(import.meta.dirname, "../../../shared/fixtures/models/concat16-q4");
 const REPOSITORY = "someone/small-model";
 const INSTALLED = `small-model-model@${COMMIT.slice(0, 12)}`;
 const GRAPH = "model.onnx";
@@ -119,6 +121,38 @@ scenario(
       (await readdir(join(data.models, ".staging"))).filter((name) => name.startsWith(".aside")),
       "the removed model is deleted",
     ).toEqual([]);
+  },
+);
+
+scenario(
+  "a model of another exporter comes while the chat goes on, is prepared and answers",
+  async ({ data, open }) => {
+    if (!existsSync(FIXTURE)) {
+      if (process.env["CI"]) throw new Error("the fixtures are missing");
+      console.log("skipped: the fixtures are not beside the project");
+      return;
+    }
+    const { environment } = await startHub();
+    await hub?.storeFolder(REPOSITORY, FIXTURE);
+    hub?.hold("model.onnx_data", 1000);
+    const window = await open({ environment });
+    await window.modelBecomes("ember", "ready");
+    await openModels(window);
+    await findOnHub(window, REPOSITORY);
+    await window.find("variant");
+    await (await window.find("download-model", `[aria-label="Download model"]`)).click();
+    await window.find("other-source");
+    await (await window.find("accept-source")).click();
+    await downloadBecomes(window, "downloading");
+    await window.press(Key.ESCAPE);
+    expect(await window.ask("What can you do?"), "meanwhile the chat goes on").not.toBe("");
+    hub?.release();
+    await openModels(window);
+    await window.find("installed-model", `[data-model-id="${INSTALLED}"]`);
+    await press(window, "installed-model", "use-model");
+    await window.modelBecomes(INSTALLED, "ready");
+    expect(await readdir(join(data.models, INSTALLED))).toContain("prepared.json");
+    expect(await window.ask("Once upon a time")).not.toBe("");
   },
 );
 
