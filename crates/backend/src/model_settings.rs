@@ -13,6 +13,9 @@ use crate::reply_options::ReplyOptions;
 use crate::store::{InstalledModel, Manifest, ModelRecord};
 use crate::system::Memory;
 
+/// Bytes of a number in the KV cache: graphs keep 32-bit ones at most.
+const LARGEST_NUMBER: u64 = size_of::<f32>() as u64;
+
 /// Who says what holds where the user chose nothing for the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -127,14 +130,6 @@ impl Known {
             ValueSource::Hearth
         }
     }
-
-    /// Of one token in the KV cache, of 32-bit numbers, which is the most that graphs keep.
-    fn computed_row(&self) -> Option<u64> {
-        const BYTES: usize = size_of::<f32>();
-        let ModelConfig { layers, key_value_heads, head_size, .. } = &self.config;
-        let row = layers.as_ref()?.checked_mul(2 * BYTES)?.checked_mul((*key_value_heads)?)?;
-        row.checked_mul((*head_size)?).map(|bytes| bytes as u64)
-    }
 }
 
 impl Backend {
@@ -220,7 +215,9 @@ impl Backend {
         let loaded = self.models.loaded_row(&model.id);
         ContextMemory {
             model_bytes: MemoryNeed::of(weights, None, 0).bytes,
-            bytes_per_token: loaded.or(known.catalogue_row).or_else(|| known.computed_row()),
+            bytes_per_token: loaded
+                .or(known.catalogue_row)
+                .or_else(|| known.config.kv_bytes_per_token(LARGEST_NUMBER)),
             fits_to,
             tight_to,
         }
