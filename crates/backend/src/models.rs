@@ -72,6 +72,18 @@ struct State {
     loaded: Option<Loaded>,
 }
 
+impl State {
+    /// Lets the model `id` answer. Whoever wants it now does not wait for another one that is being prepared.
+    fn select(&mut self, id: &str) {
+        self.selected = Some(id.to_owned());
+        if let Some((preparing, canceller)) = &self.preparing
+            && preparing != id
+        {
+            canceller.cancel();
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Loaded {
     id: String,
@@ -232,7 +244,7 @@ impl Models {
             if !state.models.iter().any(|model| model.id == id) {
                 return;
             }
-            state.selected = Some(id.to_owned());
+            state.select(id);
         }
         self.changed(Change::Models);
         let models = self.clone();
@@ -251,13 +263,7 @@ impl Models {
             if !state.models.iter().any(|known| known.id == model.id) {
                 state.models.push(model.clone());
             }
-            state.selected = Some(model.id.clone());
-            if let Some((preparing, canceller)) = &state.preparing
-                && *preparing != model.id
-            {
-                // Whoever wants another model now does not wait for this one.
-                canceller.cancel();
-            }
+            state.select(&model.id);
             state.remembers && state.settings.model.as_ref() != Some(&model.id)
         };
         if is_news {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use backend::{
     AppDirs, Backend, Error, ExecutionProviderChoice, FailureKind, GraphToRun, LoadOptions, LoadedModel,
-    ModelState, Open, Overrides, PrepareOptions, PrepareProgress, PrepareStep, Prepared,
+    ModelState, Open, Overrides, PrepareOptions, PrepareProgress, PrepareStep, Prepared, ReplyOptions,
 };
 use engine::onnx::SelfTestErrors;
 use engine::prepare::{FileStamp, Key};
@@ -185,6 +185,24 @@ fn whoever_chooses_another_model_does_not_wait_for_a_preparation() {
         assert_eq!(first.expect("whatever answers now").model.id, "ember");
         assert_eq!(world.asked(), ["prepare slow", "open ember"], "the first is never loaded");
         assert!(matches!(world.state("slow"), ModelState::Available));
+    });
+}
+
+#[test]
+fn whoever_opens_a_conversation_of_another_model_does_not_wait_for_a_preparation() {
+    over_each_transport(async |transport| {
+        let world = World::new(transport);
+        let chat = world.backend.chat();
+        let conversation = chat.current();
+        chat.send(conversation, "Hello".into(), ReplyOptions::default(), |_| {}).await.expect("it answers");
+        world.backend.history().begin(false).expect("begun");
+        let open = async {
+            world.preparing().await;
+            world.backend.open_conversation(conversation, 10).await.expect("it is shown");
+        };
+        let (first, ()) = tokio::join!(world.backend.select_model("slow"), open);
+        assert_eq!(first.expect("whatever answers now").model.id, "ember");
+        assert_eq!(world.asked(), ["open ember", "prepare slow", "open ember"], "the other is never loaded");
     });
 }
 
