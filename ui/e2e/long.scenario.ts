@@ -8,7 +8,7 @@ import type { HearthWindow } from "./window";
 const OPEN_WITHIN = 1500;
 const KEY_WITHIN = 1000;
 const READ_ON_WITHIN = 2500;
-const START_BEYOND_EMPTY_WITHIN = 5_000;
+const START_BEYOND_EMPTY_WITHIN = 2_500;
 const SEARCH_WITHIN = 1500;
 
 function tell(what: string, milliseconds: number): void {
@@ -176,13 +176,13 @@ scenario(
     const [empty, before] = await timeToStart(open, 0);
     await before.close();
     const made = await makeLongHistory(data, 10_000);
-    // The first start makes the copy of the day beside it.
-    const [first, copying] = await timeToStart(open, 10);
-    tell("the first start with 10,000 conversations takes", first);
+    const [started, copying] = await timeToStart(open, 10);
     await copying.close();
-    const [started, window] = await timeToStart(open, 10);
+    // The driver ends a window without a word: the next start looks through the whole file.
+    const [checked, window] = await timeToStart(open, 10);
     tell("a window without conversations starts in", empty);
     tell("a window with 10,000 conversations and more than 200,000 messages starts in", started);
+    tell("the same after a run that was cut off, with all of them checked, in", checked);
     expect(started - empty).toBeLessThan(START_BEYOND_EMPTY_WITHIN);
     const rows = (await window.all("conversation")).length;
     expect(rows, "only what is seen has elements").toBeLessThan(120);
