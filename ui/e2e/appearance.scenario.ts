@@ -14,18 +14,33 @@ const background = (window: HearthWindow) =>
 /** Everything that a user needs lies inside the window. */
 async function nothingIsCut(window: HearthWindow): Promise<void> {
   const outside = await window.inPage(() =>
-    [...document.querySelectorAll("[data-testid]:not([data-testid='message-list'] *)")]
+    [
+      ...document.querySelectorAll(
+        "dialog, [data-testid]:not([data-testid='message-list'] *, dialog *)",
+      ),
+    ]
       .map((element) => ({ element, box: element.getBoundingClientRect() }))
       .filter(({ box }) => box.left < 0 || box.right > innerWidth || box.bottom > innerHeight)
       .map(({ element }) => element.getAttribute("data-testid")),
   );
   expect(outside).toEqual([]);
   const sideways = await window.inPage(() =>
-    [...document.querySelectorAll("body, [data-testid='message-list']")].some(
+    [...document.querySelectorAll("body, dialog, [data-testid='message-list']")].some(
       (element) => element.scrollWidth > element.clientWidth,
     ),
   );
   expect(sideways, "nothing has to be scrolled sideways").toBe(false);
+}
+
+/** Whether a dialog is open whose last control can be brought into it. */
+async function scrollsInside(window: HearthWindow): Promise<boolean> {
+  return window.inPage(() => {
+    const dialog = document.querySelector("dialog[open]");
+    const last = [...(dialog?.querySelectorAll("button, input") ?? [])].at(-1);
+    last?.scrollIntoView({ block: "nearest" });
+    const [inner, outer] = [last?.getBoundingClientRect(), dialog?.getBoundingClientRect()];
+    return !!inner && !!outer && inner.top >= outer.top && inner.bottom <= outer.bottom;
+  });
 }
 
 scenario("the smallest window shows all of it", async ({ open }) => {
@@ -48,6 +63,7 @@ scenario("the smallest window shows all of it", async ({ open }) => {
   await window.find("kept-memory");
   await nothingIsCut(window);
   await window.picture("narrow settings");
+  expect(await scrollsInside(window), "the rest is reached by scrolling the dialog").toBe(true);
 });
 
 scenario("a conversation beside the list of the others", async ({ data, open }) => {

@@ -1,11 +1,15 @@
-import type { SpawnOptions } from "node:child_process";
+import { execFile, type SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
-import { ProcessGroup } from "./processGroup";
+import { promisify } from "node:util";
+import { HAS_GROUPS, ProcessGroup } from "./processGroup";
 
 const START_TIMEOUT = 20_000;
+const NAME_TIMEOUT = 10_000;
+/** How the names end by which a window is found that runs already. */
+const NAME_OF_A_WINDOW = ".SingleInstance";
 
 /** The web view's own WebDriver as a process; it starts the window and ends with it. */
 export class WebDriverServer {
@@ -46,11 +50,13 @@ export class WebDriverServer {
   /** Ends the driver, and the window where it is still there. */
   async stop(): Promise<void> {
     await this.processes.end();
+    await untilNoWindowIsNamed();
   }
 
   /** Ends both at once, as a power cut does. */
   async kill(): Promise<void> {
     await this.processes.end("SIGKILL");
+    await untilNoWindowIsNamed();
   }
 
   private async untilReady(): Promise<void> {
@@ -69,6 +75,26 @@ export class WebDriverServer {
       // It tells nobody when it listens, so it has to be asked again.
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
+  }
+}
+
+/**
+ * Waits until the session bus has noticed that a window has ended: the next one would hand over to it otherwise, and
+ * never come up.
+ */
+async function untilNoWindowIsNamed(): Promise<void> {
+  if (!HAS_GROUPS) return;
+  const bus = "org.freedesktop.DBus";
+  const end = Date.now() + NAME_TIMEOUT;
+  for (;;) {
+    const { stdout } = await promisify(execFile)("dbus-send", [
+      ...["--session", "--print-reply=literal", `--dest=${bus}`, "/org/freedesktop/DBus"],
+      `${bus}.ListNames`,
+    ]);
+    if (!stdout.includes(NAME_OF_A_WINDOW)) return;
+    if (Date.now() > end) throw new Error(`a window still has its name on the bus: ${stdout}`);
+    // It could be told of, by a connection that would have to be kept; asking again is simpler.
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
 
