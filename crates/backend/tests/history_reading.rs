@@ -9,22 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backend::{Entry, ReplyStatus};
+use backend::{Entry, History, ReplyStatus};
 use bare::open;
 use rusqlite::Connection;
 use support::{Transport, World, run};
 use uuid::Uuid;
+
+fn two_conversations(history: &History) -> [Uuid; 2] {
+    ["One", "Other"].map(|title| {
+        let id = history.begin(false).expect("begun");
+        history.rename(id, title).expect("named");
+        id
+    })
+}
 
 #[test]
 fn lists_searches_and_conversations_wait_for_no_change() {
     let data = tempfile::tempdir().expect("a folder");
     let backend = open(data.path());
     let history = backend.history();
-    let [one, other] = ["One", "Other"].map(|title| {
-        let id = history.begin(false).expect("begun");
-        history.rename(id, title).expect("named");
-        id
-    });
+    let [one, other] = two_conversations(history);
     let file = Connection::open(data.path().join("conversations/conversations.sqlite")).expect("opens");
     // Another process that writes: a change waits for it, for up to five seconds.
     file.execute_batch("BEGIN IMMEDIATE").expect("held");
@@ -56,11 +60,7 @@ fn what_is_shown_is_remembered_also_where_it_was_chosen_during_a_change() {
     let data = tempfile::tempdir().expect("a folder");
     let backend = open(data.path());
     let history = backend.history();
-    let [one, other] = ["One", "Other"].map(|title| {
-        let id = history.begin(false).expect("begun");
-        history.rename(id, title).expect("named");
-        id
-    });
+    let [one, other] = two_conversations(history);
     let file = Connection::open(data.path().join("conversations/conversations.sqlite")).expect("opens");
     file.execute_batch("BEGIN IMMEDIATE").expect("held");
     history.show(one).expect("it waits for nobody");

@@ -1,18 +1,17 @@
-import { type AppError, toAppError } from "../ipc/errors";
 import type { Ipc, KeptMemory } from "../ipc";
+import { Attempts } from "./attempts.svelte";
 
 /** What is kept on the disk of what models have read, and how much it may be. */
-export class MemorySettings {
+export class MemorySettings extends Attempts {
   /** Null until it was read. */
   kept = $state.raw<KeptMemory | null>(null);
   /** The bytes that were freed last; null where none were asked for. */
   freedBytes = $state<number | null>(null);
-  failure = $state.raw<AppError | null>(null);
-  isBusy = $state(false);
 
   #ipc: Ipc;
 
   constructor(ipc: Ipc) {
+    super();
     this.#ipc = ipc;
   }
 
@@ -38,15 +37,8 @@ export class MemorySettings {
     });
   }
 
-  async #attempt(action: () => Promise<void>): Promise<void> {
-    this.isBusy = true;
+  async #attempt(work: () => Promise<void>): Promise<void> {
     this.freedBytes = null;
-    this.failure = null;
-    try {
-      await action();
-    } catch (reason) {
-      this.failure = toAppError(reason);
-    }
-    this.isBusy = false;
+    await this.attempt(work);
   }
 }

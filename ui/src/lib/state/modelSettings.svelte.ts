@@ -1,15 +1,13 @@
-import { type AppError, toAppError } from "../ipc/errors";
 import type { Ipc, ModelChoice, ModelNumberName, ModelSetting, ModelSettings } from "../ipc";
+import { Attempts } from "./attempts.svelte";
 
 /** What a field holds: nothing, a number, or something that is none or outside of its range. */
 export type Typed = { value: number | null } | "wrong";
 
 /** The settings of one model, as they are typed. */
-export class ModelSettingsForm {
+export class ModelSettingsForm extends Attempts {
   /** Null until they were read. */
   known = $state.raw<ModelSettings | null>(null);
-  failure = $state.raw<AppError | null>(null);
-  isBusy = $state(false);
   system = $state("");
   texts = $state<Partial<Record<ModelNumberName, string>>>({});
 
@@ -17,18 +15,19 @@ export class ModelSettingsForm {
   #model: string;
 
   constructor(ipc: Ipc, model: string) {
+    super();
     this.#ipc = ipc;
     this.#model = model;
   }
 
   async read(): Promise<void> {
-    await this.#attempt(async () => this.#take(await this.#ipc.readModelSettings(this.#model)));
+    await this.attempt(async () => this.#take(await this.#ipc.readModelSettings(this.#model)));
   }
 
   /** Whether that was possible is returned. */
   async save(): Promise<boolean> {
     if (!this.canSave) return false;
-    return this.#attempt(async () => {
+    return this.attempt(async () => {
       this.#take(await this.#ipc.setModelSettings(this.#model, this.#choice()));
     });
   }
@@ -88,18 +87,6 @@ export class ModelSettingsForm {
       return value === null ? [] : [{ name: number.name, value }];
     });
     return { system: this.system.trim() === "" ? null : this.system, numbers };
-  }
-
-  async #attempt(work: () => Promise<void>): Promise<boolean> {
-    this.isBusy = true;
-    this.failure = null;
-    try {
-      await work();
-    } catch (reason) {
-      this.failure = toAppError(reason);
-    }
-    this.isBusy = false;
-    return this.failure === null;
   }
 }
 

@@ -1,16 +1,15 @@
-import { type AppError, toAppError } from "../ipc/errors";
 import type { Ipc, NetworkChoice, NetworkState } from "../ipc";
+import { Attempts } from "./attempts.svelte";
 
 /** How requests leave, and which ones did. */
-export class NetworkSettings {
+export class NetworkSettings extends Attempts {
   /** Null until it was read. */
   state = $state.raw<NetworkState | null>(null);
-  failure = $state.raw<AppError | null>(null);
-  isBusy = $state(false);
 
   #ipc: Ipc;
 
   constructor(ipc: Ipc) {
+    super();
     this.#ipc = ipc;
   }
 
@@ -30,16 +29,7 @@ export class NetworkSettings {
     });
   }
 
-  async #attempt(work: () => Promise<void>): Promise<boolean> {
-    if (this.isBusy) return false;
-    this.isBusy = true;
-    this.failure = null;
-    try {
-      await work();
-    } catch (reason) {
-      this.failure = toAppError(reason);
-    }
-    this.isBusy = false;
-    return this.failure === null;
+  #attempt(work: () => Promise<void>): Promise<boolean> {
+    return this.isBusy ? Promise.resolve(false) : this.attempt(work);
   }
 }
