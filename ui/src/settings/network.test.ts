@@ -120,7 +120,7 @@ describe("the access token", () => {
     await fireEvent.click(screen.getByTestId("token-for-this-run"));
     await vi.waitFor(() => expect(state()).toContain("Set until Hearth ends."));
     expect(screen.queryByTestId("error")).toBeNull();
-    expect(field().value).toBe("");
+    await vi.waitFor(() => expect(field().value).toBe(""));
   });
 
   test.each([

@@ -1,16 +1,15 @@
-import { type AppError, toAppError } from "../ipc/errors";
 import type { AccessToken, Ipc, TokenPlace } from "../ipc";
+import { Attempts } from "./attempts.svelte";
 
 /** The hub's access token, as far as the window may know it: never its text. */
-export class AccessTokenSettings {
+export class AccessTokenSettings extends Attempts {
   /** Null until it was read, which may wait for the keychain. */
   state = $state.raw<AccessToken | null>(null);
-  failure = $state.raw<AppError | null>(null);
-  isBusy = $state(false);
 
   #ipc: Ipc;
 
   constructor(ipc: Ipc) {
+    super();
     this.#ipc = ipc;
   }
 
@@ -27,16 +26,10 @@ export class AccessTokenSettings {
     await this.#attempt(() => this.#ipc.removeAccessToken());
   }
 
-  async #attempt(work: () => Promise<AccessToken>): Promise<boolean> {
-    if (this.isBusy) return false;
-    this.isBusy = true;
-    this.failure = null;
-    try {
+  #attempt(work: () => Promise<AccessToken>): Promise<boolean> {
+    if (this.isBusy) return Promise.resolve(false);
+    return this.attempt(async () => {
       this.state = await work();
-    } catch (reason) {
-      this.failure = toAppError(reason);
-    }
-    this.isBusy = false;
-    return this.failure === null;
+    });
   }
 }

@@ -1,12 +1,10 @@
-import { type AppError, toAppError } from "../ipc/errors";
 import type { Ipc, MoveProgress } from "../ipc";
+import { Attempts } from "./attempts.svelte";
 
 /** The folder of the models: moving them to another, and finding one that is away. */
-export class LibraryMove {
+export class LibraryMove extends Attempts {
   /** How far a move is; null where none is under way. */
   progress = $state.raw<MoveProgress | null>(null);
-  failure = $state.raw<AppError | null>(null);
-  isBusy = $state(false);
   /** Where the models were moved to last. */
   movedTo = $state<string | null>(null);
 
@@ -15,6 +13,7 @@ export class LibraryMove {
 
   /** `changed` reads what the library shows. */
   constructor(ipc: Ipc, changed: () => Promise<void>) {
+    super();
     this.#ipc = ipc;
     this.#changed = changed;
   }
@@ -44,15 +43,10 @@ export class LibraryMove {
 
   async #attempt(work: () => Promise<void>): Promise<void> {
     if (this.isBusy) return;
-    this.isBusy = true;
-    this.failure = null;
     this.movedTo = null;
-    try {
+    await this.attempt(async () => {
       await work();
       await this.#changed();
-    } catch (reason) {
-      this.failure = toAppError(reason);
-    }
-    this.isBusy = false;
+    });
   }
 }
