@@ -160,8 +160,56 @@ describe("what the model sees", () => {
   });
 });
 
+/** All entries are there, which takes many frames. */
+function isWhole(application: Application): Promise<void> {
+  const all = application.chat.entries.length;
+  const check = () => expect(document.querySelectorAll("[data-entry]")).toHaveLength(all);
+  return vi.waitFor(check, { timeout: 30_000 });
+}
+
+describe("a long conversation", () => {
+  const shown = () =>
+    [...document.querySelectorAll<HTMLElement>("[data-entry]")].map(
+      ({ dataset }) => dataset["entry"],
+    );
+
+  test("shows its end at once, and what stands above it after the next frames", async () => {
+    const { application } = await open("thousands");
+    const entries = application.chat.entries.map(({ id }) => id);
+    expect(shown().length).toBeLessThan(entries.length / 2);
+    expect(shown()).toEqual(entries.slice(-shown().length));
+    expect(screen.queryByTestId("load-earlier")).toBeNull();
+    await isWhole(application);
+    expect(shown()).toEqual(entries);
+    expect(screen.getByTestId("load-earlier")).toBeTruthy();
+  });
+
+  test("has all that comes below while the rest is still missing", async () => {
+    const { ipc, application } = await open("thousands");
+    const before = shown();
+    void application.chat.say("hello");
+    ipc.emit(started());
+    await tick();
+    expect(shown().slice(-2)).toEqual(application.chat.entries.slice(-2).map(({ id }) => id));
+    expect(shown().length).toBeGreaterThanOrEqual(before.length);
+    await isWhole(application);
+    expect(shown()).toEqual(application.chat.entries.map(({ id }) => id));
+  });
+
+  test("is there as a whole where a message far up was searched for", async () => {
+    const { application } = await open("thousands");
+    const { id, entries } = application.chat;
+    const [first] = entries;
+    if (first) await application.conversations.open(id, first.id);
+    await tick();
+    expect(shown()).toEqual(application.chat.entries.map((entry) => entry.id));
+    expect(document.activeElement).toBe(document.querySelector(`[data-entry="${first?.id}"]`));
+  });
+});
+
 test("earlier messages come by their button, and the end stays the end", async () => {
-  await open("thousands");
+  const { application } = await open("thousands");
+  await isWhole(application);
   const before = screen.getAllByTestId("question").length;
   await fireEvent.click(screen.getByTestId("load-earlier"));
   await vi.waitFor(() => expect(screen.getAllByTestId("question").length).toBe(2 * before));

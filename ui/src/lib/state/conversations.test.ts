@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { AppError } from "../ipc/errors";
 import type { ScenarioName } from "../ipc/fakeScenarios";
-import type { Conversation } from "../ipc";
+import type { Conversation, SearchHit } from "../ipc";
 import { HandDrivenFrames, HandDrivenIpc, newReply, started } from "../../test/handDriven";
 import { Application } from "./application.svelte";
 
@@ -312,6 +312,24 @@ describe("the search", () => {
     expect(search.hits?.length).toBeGreaterThan(0);
     const matched = search.hits?.[0]?.snippet.filter((part) => part.matched);
     expect(matched?.map(({ text }) => text)).toEqual(["lighthouse"]);
+  });
+
+  test("goes on with the typing: of what is typed during a search only the last is searched for", async () => {
+    const { search } = application.conversations;
+    const answers: ((hits: SearchHit[]) => void)[] = [];
+    const searching = vi
+      .spyOn(ipc, "searchConversations")
+      .mockImplementation(() => new Promise((resolve) => answers.push(resolve)));
+    search.write("l");
+    for (const words of ["li", "lig", "light"]) search.write(words);
+    const asked = () => searching.mock.calls.map(([words]) => words);
+    expect(asked(), "at once, and one at a time").toEqual(["l"]);
+    answers[0]?.([]);
+    await vi.waitFor(() => expect(asked()).toEqual(["l", "light"]));
+    expect(search.hits, "the answer to other words is not shown").toBeNull();
+    answers[1]?.([]);
+    await vi.waitFor(() => expect(search.hits).toEqual([]));
+    expect(asked()).toEqual(["l", "light"]);
   });
 
   test("an answer to words that are no longer asked for is dropped", async () => {

@@ -1,7 +1,6 @@
 import { type AppError, toAppError } from "../ipc/errors";
 import type { Ipc, SearchHit } from "../ipc";
 
-const SEARCH_AFTER_MILLISECONDS = 120;
 const MOST_HITS = 100;
 
 /** The search in all conversations. */
@@ -12,8 +11,10 @@ export class Search {
   failure = $state.raw<AppError | null>(null);
 
   #ipc: Ipc;
-  #timer: ReturnType<typeof setTimeout> | undefined;
   #asked = 0;
+  #isFollowing = false;
+  /** Whether words were typed that nothing was asked for yet. */
+  #isBehind = false;
 
   constructor(ipc: Ipc) {
     this.#ipc = ipc;
@@ -26,10 +27,10 @@ export class Search {
 
   write(words: string): void {
     this.words = words;
-    clearTimeout(this.#timer);
     this.#asked += 1;
+    this.#isBehind = this.isActive;
     if (this.isActive) {
-      this.#timer = setTimeout(() => void this.run(), SEARCH_AFTER_MILLISECONDS);
+      void this.#follow();
     } else {
       this.hits = null;
       this.failure = null;
@@ -38,7 +39,7 @@ export class Search {
 
   /** Searches for the words as they are now. An answer that came too late is dropped. */
   async run(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#isBehind = false;
     const asked = (this.#asked += 1);
     try {
       const hits = await this.#ipc.searchConversations(this.words, MOST_HITS);
@@ -48,6 +49,14 @@ export class Search {
     } catch (reason) {
       if (asked === this.#asked) this.failure = toAppError(reason);
     }
+  }
+
+  /** Searches while one types, one search at a time: of what was typed during one only the last is searched for. */
+  async #follow(): Promise<void> {
+    if (this.#isFollowing) return;
+    this.#isFollowing = true;
+    while (this.#isBehind) await this.run();
+    this.#isFollowing = false;
   }
 
   leave(): void {
