@@ -69,9 +69,9 @@ class Optimizer:
             part.zero_grad(set_to_none=True)
 
 
-def schedule(done, step, rate):
-    """Warm up for 100 steps, hold for two thirds, then fall in a line to nothing."""
-    return rate * min(1.0, (step + 1) / 100) * min(1.0, max(0.01, (1.0 - done) / 0.35))
+def schedule(done, step, rate, fall):
+    """Warm up for 100 steps, hold, then fall in a line to nothing over the last share `fall` of the run."""
+    return rate * min(1.0, (step + 1) / 100) * min(1.0, max(0.01, (1.0 - done) / fall))
 
 
 def arguments():
@@ -83,6 +83,7 @@ def arguments():
     p.add_argument("--tokens", type=int, default=4096, help="tokens in a micro-batch")
     p.add_argument("--accumulate", type=int, default=2, help="micro-batches in a step")
     p.add_argument("--rate", type=float, default=4e-3)
+    p.add_argument("--fall", type=float, default=0.35, help="share of the run over which the rate falls to nothing")
     p.add_argument("--vocabulary", type=int, default=3072)
     p.add_argument("--hidden", type=int, default=256)
     p.add_argument("--layers", type=int, default=6)
@@ -147,7 +148,7 @@ def run(args, model, tokenizer, device, save):
             seen += int((ids != PAD).sum())
             losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step(schedule(done, step, args.rate))
+        optimizer.step(schedule(done, step, args.rate, args.fall))
         step += 1
         if step % 50 == 0:
             recent, losses = sum(losses) / 50, []

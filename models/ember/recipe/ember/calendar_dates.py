@@ -40,6 +40,12 @@ AFTER = patterns(
     "if today is {}, what is tomorrow",
     "what comes after {}",
     "tell me (what|which) day comes after {}",
+    "(what|which) day will it be [on] the day after {}",
+    "{} is followed by (what|which) day",
+    "after {} comes (what|which day)",
+    "(do|can) you (know|tell me) (what|which) day (comes|follows|is) after {}",
+    "the next day after {} [is]",
+    "it is {} today, what day is it tomorrow",
 )
 BEFORE = patterns(
     "(what|which) day (comes|is) before {}",
@@ -49,6 +55,11 @@ BEFORE = patterns(
     "if today is {}, what was yesterday",
     "what comes before {}",
     "tell me (what|which) day comes before {}",
+    "(what|which) day was it [on] the day before {}",
+    "before {} comes (what|which day)",
+    "(do|can) you (know|tell me) (what|which) day (comes|is) before {}",
+    "the last day before {} [is]",
+    "it is {} today, what day was it yesterday",
 )
 MONTH_AFTER = patterns(
     "(what|which) month (comes|is) after {}",
@@ -57,6 +68,11 @@ MONTH_AFTER = patterns(
     "the month after {}",
     "what comes after {}",
     "tell me (what|which) month comes after {}",
+    "after {} comes (what|which month)",
+    "{} is followed by (what|which) month",
+    "(do|can) you (know|tell me) (what|which) month (comes|follows|is) after {}",
+    "the next month after {} [is]",
+    "it is {} now, what is next month",
 )
 MONTH_BEFORE = patterns(
     "(what|which) month (comes|is) before {}",
@@ -64,6 +80,10 @@ MONTH_BEFORE = patterns(
     "the month before {}",
     "what comes before {}",
     "tell me (what|which) month comes before {}",
+    "before {} comes (what|which month)",
+    "(do|can) you (know|tell me) (what|which) month (comes|is) before {}",
+    "the last month before {} [is]",
+    "it is {} now, what was last month",
 )
 MONTH_DAYS = patterns(
     "how many days (has|are in|are there in|in) {}",
@@ -72,6 +92,11 @@ MONTH_DAYS = patterns(
     "(what is|what's) the (number of days|length) (of|in) {}",
     "tell me how many days {} has",
     "how many days has {} [got]",
+    "{} has how many days",
+    "number of days in {}",
+    "(do|can) you (know|tell me|say) how many days {} has",
+    "how many days long is {}",
+    "the length of {} in days",
 )
 MONTH_NUMBER = patterns(
     "(what|which) is the {} month [of the year]",
@@ -79,18 +104,31 @@ MONTH_NUMBER = patterns(
     "(which|what) month is the {} [one]",
     "name the {} month [of the year]",
     "tell me the {} month",
+    "the {} month [of the year] is",
+    "(do|can) you (know|tell me|name) the {} month [of the year]",
+    "(what|which) is the {} month in a year",
+    "(what|which) month comes {} in the year",
+    "(what's|what is) the name of the {} month",
 )
 ALL_DAYS = patterns(
     "(what are|name|list|say|tell me|give me) [all] the (days of the week|weekdays)",
     "(name|list|say) the seven days",
     "can you (name|list|say) the days of the week",
     "(which|what) days are in a week",
+    "(which|what) days does a week have",
+    "the days of the week",
+    "all [seven] weekdays, please",
+    "tell me the names of the (days|weekdays)",
 )
 ALL_MONTHS = patterns(
     "(what are|name|list|say|tell me|give me) [all] the months [of the year]",
     "(name|list|say) the twelve months",
     "can you (name|list|say) the months",
     "(which|what) months are in a year",
+    "(which|what) months does a year have",
+    "the months of the year",
+    "all [twelve] months, please",
+    "tell me the names of the months",
 )
 FIXED = {
     "week": ("A week has 7 days.", "days", "7"),
@@ -104,6 +142,10 @@ MEASURE = patterns(
     "how many {1} does {0} have",
     "how many {1} make {0}",
     "tell me how many {1} are in {0}",
+    "(do|can) you (know|tell me|say) how many {1} {0} has",
+    "number of {1} in {0}",
+    "{0} has how many {1}",
+    "of how many {1} is {0} made",
 )
 
 

@@ -111,6 +111,33 @@ def memory_turn(rng, split, memory, roll):
     return None
 
 
+def run_of_memory(rng, split, limit):
+    """Facts told, then asked for, asked for in vain and corrected one after another: many decisions in few tokens."""
+    turns, memory = opening(rng, split) if rng.random() < 0.5 else [], Memory(rng)
+    talk = rng.choice([0.0, 0.15, 0.35])
+    for _ in range(rng.randint(1, 4)):
+        add(turns, memory.tell(rng, split))
+        if rng.random() < talk:
+            add(turns, other_talk(rng, split))
+            memory.last = None
+    for _ in range(rng.randint(4, 10)):
+        roll = rng.random()
+        if rng.random() < talk:
+            turn, memory.last = other_talk(rng, split), None
+        elif roll < 0.42:
+            turn = memory.query(rng, split)
+        elif roll < 0.80:
+            turn = memory.unknown(rng, split)
+        elif roll < 0.94 or len(memory.facts) > 6:
+            turn = memory.correct(rng, split)
+        else:
+            turn = memory.tell(rng, split)
+        add(turns, turn)
+        if size_of(turns) > limit:
+            break
+    return turns
+
+
 def conversation(rng, split, limit):
     """Several turns, personal ones with told facts among them."""
     turns, memory, personal = opening(rng, split), Memory(rng), rng.random() < 0.65
@@ -132,10 +159,12 @@ def conversation(rng, split, limit):
 def dialogue(rng, split="train", limit=1100):
     """One dialogue of at most about `limit` characters."""
     roll = rng.random()
-    if roll < 0.50:
+    if roll < 0.52:
         return one_question(rng, split)
-    if roll < 0.61:
+    if roll < 0.62:
         return run_of_one_skill(rng, split, limit)
+    if roll < 0.73:
+        return run_of_memory(rng, split, 1.5 * limit)
     return conversation(rng, split, limit)
 
 

@@ -83,4 +83,4 @@ def repeat_turn(rng, split):
     text = phrase(rng, split)
     quoted = f'"{text}"' if rng.random() < 0.3 else text
     request = say(rng, REPEAT, split).split("{}")[0]
-    return rough(rng, request, True).rstrip() + " " + quoted, "Here it is: " + text, "repeat", text
+    return rough(rng, request, True).rstrip() + " " + quoted, "Here it is: " + quoted, "repeat", text

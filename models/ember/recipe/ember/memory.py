@@ -4,21 +4,28 @@ from ember.memory_slots import BASIC, FAVOURITES, NAMED
 from ember.phrases import patterns, say
 from ember.words import ask, draw
 
+# Words before a correction stand in many combinations: where there are few, a split holds whole openings out.
 CORRECT = patterns(
-    "actually, {}",
-    "(no|sorry|wait|oh|oops|hm), {}",
-    "(no|sorry|wait), (actually|in fact) {}",
-    "I was wrong, {}",
-    "correction: {}",
-    "I made a mistake, {}",
-    "I changed my mind, {}",
-    "not quite: {}",
-    "please (update|correct|change) that: {}",
-    "from now on, {}",
-    "that was wrong, {}",
-    "let me correct that: {}",
-    "sorry, that was (wrong|a mistake), {}",
-    "I have to correct myself: {}",
+    "(actually|in fact|well|hm|hold on|one moment), {}",
+    "(no|sorry|wait|oh|oops|hm|ah|well), {}",
+    "(no|sorry|wait|oh|oops), (actually|in fact|wait|sorry) {}",
+    "[(no|sorry|wait|oh|oops|ah),] I (was|am) wrong[ there| about that], {}",
+    "[(sorry|oops),] [a] correction: {}",
+    "[(sorry|wait|oh|oops|ah|hm),] (I made|that was|there was|it was) (a|my) [(small|silly|little)] (mistake|slip|error|typo), {}",
+    "[(sorry|wait|oh|oops|ah),] my (mistake|bad|fault|error), {}",
+    "[(sorry|oh|ah|well),] I [have] changed my mind, {}",
+    "[(no|hm),] not (quite|really|exactly)(:|,) {}",
+    "[please] (update|correct|change|fix) (that|this|it): {}",
+    "[please] (update|correct|change) what (I said|I told you|you know): {}",
+    "from (now|today) on[,] {}",
+    "[(sorry|oops|oh|no),] that (was|is) (wrong|incorrect|not right|not correct|not true), {}",
+    "[(sorry|wait),] let me (correct|change|fix) (that|this|it)(:|,) {}",
+    "[(sorry|oops),] I (have|need|want) to correct (myself|that|this), {}",
+    "[(sorry|oops|oh),] I (meant|wanted) to say[ that] {}",
+    "[(sorry|oh|wait),] I (mixed that up|got that wrong|misspoke|said that wrong|told you wrong), {}",
+    "(forget|ignore|scrap) (that|what I said), {}",
+    "(it|that) has changed, {}",
+    "[(sorry|wait),] I take that back, {}",
 )
 SHORT_FIX = patterns(
     "(no|sorry|wait|oh|oops), I meant {}",
@@ -55,16 +62,16 @@ class Memory:
 
     def tell(self, rng, split):
         slot, value = self._fresh(rng, split)
-        text, reply = say(rng, slot.tell, split, value), slot.acknowledge.format(value)
+        text, reply = told(rng, slot, split, value), slot.acknowledge.format(value)
         roll = rng.random()
         if roll < 0.15:
             other, second = self._fresh(rng, split)
-            text += rng.choice([" and ", ". ", ", and ", "; "]) + say(rng, other.tell, split, second)
+            text += rng.choice([" and ", ". ", ", and ", "; "]) + told(rng, other, split, second)
             reply += " " + other.acknowledge.format(second)
             self.last = None
         elif roll < 0.2:
             text += ", " + rng.choice(REMINDERS)
-        return tidy(rng, text), reply, "tell", value
+        return tidy(rng, text, value), reply, "tell", value
 
     def _fresh(self, rng, split):
         """A slot that was not told, preferring neighbours of told ones, and a value for it."""
@@ -105,13 +112,20 @@ class Memory:
             text = rng.choice(["my {0} is not {1}, it is {2}", "the {0} is {2}, not {1}", "my {0} is {2}, not {1}"])
             text = text.format(slot.noun_phrase, old, value)
         else:
-            text = say(rng, CORRECT, split, say(rng, slot.tell, split, value))
+            text = say(rng, CORRECT, split, told(rng, slot, split, value))
         self.facts[key], self.last = (slot, value), key
         self.fixed.add(key)
-        return tidy(rng, text), "Thank you, I have corrected that. " + slot.answer.format(value), "corrected", value
+        return tidy(rng, text, value), "Thank you, I have corrected that. " + slot.answer.format(value), "corrected", value
 
 
-def tidy(rng, text):
-    if rng.random() < 0.75:
+def told(rng, slot, split, value):
+    """A sentence that tells the value. "a" before it becomes "an" where people say so."""
+    text = say(rng, slot.tell, split, value)
+    return text.replace(f" a {value}", f" an {value}") if value[0].lower() in "aeiou" else text
+
+
+def tidy(rng, text, value):
+    """The first letter is mostly made large, but never that of the value: how it is written is asked for later."""
+    if rng.random() < 0.75 and not text.startswith(value):
         text = text[0].upper() + text[1:]
     return text + (rng.choice([".", ".", "!"]) if rng.random() < 0.7 else "")

@@ -40,7 +40,12 @@ def code_word(rng):
 
 
 class Slot:
-    """One thing that can be told: how it is told, asked for, answered and admitted to be unknown."""
+    """One thing that can be told: how it is told, asked for, answered and admitted to be unknown.
+
+    Answer, admission and, mostly, acknowledgement begin with the same words, which name the thing. So a small model
+    first writes what it was asked for, and only then has to look whether those words stood above with a value behind
+    them: that is one step of copying, where an admission with a beginning of its own has to be decided before.
+    """
 
     def __init__(self, key, make, tell, query, answer, unset, acknowledge, noun_phrase=None, kin=()):
         self.key, self.make, self.answer, self.unset, self.acknowledge = key, make, answer, unset, acknowledge
@@ -49,7 +54,7 @@ class Slot:
 
 
 def favourite(thing, make, kin):
-    name = f"favourite {thing}"
+    name, plural = f"favourite {thing}", f"{thing.removesuffix('y')}ies" if thing.endswith("by") else f"{thing}s"
     return Slot(
         name,
         make,
@@ -59,7 +64,7 @@ def favourite(thing, make, kin):
             f"I have a (favourite|favorite) {thing}[,| and] it is {{}}",
             f"my (favourite|favorite) {thing} has always been {{}}",
             f"{{}} is my (favourite|favorite) {thing}",
-            f"of all {thing}s I like {{}} best",
+            f"of all {plural} I like {{}} best",
             f"(remember|note) that my (favourite|favorite) {thing} is {{}}",
         ],
         [
@@ -72,7 +77,7 @@ def favourite(thing, make, kin):
             f"my (favourite|favorite) {thing}",
         ],
         f"Your {name} is {{}}.",
-        f"You have not told me your {name} yet.",
+        f"Your {name} is something you have not told me yet.",
         f"Noted: your {name} is {{}}.",
         kin=kin,
     )
@@ -103,8 +108,8 @@ def named(who):
             f"what do I call my {who}",
         ],
         f"Your {who} is called {{}}.",
-        f"You have not told me your {who}'s name yet.",
-        f"A fine name for a {who}: {{}}. I will remember it.",
+        f"Your {who} is called something you have not told me yet.",
+        f"Your {who} is called {{}}: a fine name, I will remember it.",
         kin=("pet",),
     )
 
@@ -140,7 +145,7 @@ BASIC = [
             "(have you|did you) (forgotten|forget) my name",
         ],
         "Your name is {}.",
-        "You have not told me your name yet.",
+        "Your name is something you have not told me yet.",
         "Nice to meet you, {}!",
     ),
     Slot(
@@ -171,7 +176,7 @@ BASIC = [
             "where did I say [that] I live",
         ],
         "You live in {}.",
-        "You have not told me where you live yet.",
+        "You live in a place you have not told me yet.",
         "You live in {}, noted.",
     ),
     Slot(
@@ -196,7 +201,7 @@ BASIC = [
             "(which|what) number did I (mention|say)",
         ],
         "The number is {}.",
-        "You have not told me a number yet.",
+        "The number is something you have not told me yet.",
         "The number is {}, noted.",
         kin=("secret",),
     ),
@@ -222,7 +227,7 @@ BASIC = [
             "what was the password",
         ],
         "The code word is {}.",
-        "You have not told me a code word yet.",
+        "The code word is something you have not told me yet.",
         "The code word is {}, noted.",
         kin=("secret",),
     ),
@@ -245,9 +250,9 @@ BASIC = [
             "what age am I",
             "how old did I say I am",
         ],
-        "You are {} years old.",
-        "You have not told me your age yet.",
-        "You are {} years old, noted.",
+        "Your age is {}.",
+        "Your age is something you have not told me yet.",
+        "Your age is {}, noted.",
         kin=("secret",),
     ),
     Slot(
@@ -268,9 +273,9 @@ BASIC = [
             "tell me my (job|profession|occupation)",
             "(which|what) job do I have",
         ],
-        "You work as a {}.",
-        "You have not told me your job yet.",
-        "You work as a {}, noted.",
+        "Your job is {}.",
+        "Your job is something you have not told me yet.",
+        "Your job is {}, noted.",
     ),
 ]
 FAVOURITES = [

@@ -10,6 +10,7 @@ from ember.cases import written_apart
 from ember.dialogue import dialogue
 from ember.judging import fallbacks, plain
 from ember.memory import Memory
+from ember.memory_slots import BASIC, FAVOURITES, NAMED
 from ember.other import other_turn
 
 DRAWN = 300
@@ -86,12 +87,21 @@ class Dialogues(unittest.TestCase):
         rng = random.Random(5)
         for _ in range(DRAWN):
             memory = Memory(rng)
-            memory.tell(rng, "train")
+            text, reply, _, value = memory.tell(rng, "train")
+            self.assertIn(value, text, "as it is written is asked for")
+            self.assertIn(value, reply)
             _, reply, kind, value = memory.query(rng, "train", next(iter(memory.facts)))
             self.assertIn(value, reply)
             self.assertIn("have not told me", memory.unknown(rng, "train")[1])
-            _, reply, _, value = memory.correct(rng, "train")
+            text, reply, _, value = memory.correct(rng, "train")
+            self.assertIn(value, text)
             self.assertIn(value, reply)
+
+    def test_what_is_known_and_what_is_not_are_said_with_the_same_beginning(self):
+        for slot in BASIC + FAVOURITES + NAMED:
+            beginning = slot.answer.split("{}")[0].rstrip()
+            self.assertTrue(slot.unset.startswith(beginning), slot.key)
+            self.assertGreaterEqual(len(beginning.split()), 3, slot.key)
 
     def test_beyond_ember_there_are_only_honest_answers(self):
         rng = random.Random(6)
