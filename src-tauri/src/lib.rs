@@ -16,6 +16,7 @@ mod ipc;
 mod logging;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backend::{AppDirs, Backend, Change, ImportMode};
@@ -108,8 +109,9 @@ pub fn run() {
     let interface = interface();
     let handler = interface.invoke_handler();
     let result = tauri::Builder::default()
+        .manage(Ending::default())
         // First, so that a second start ends before it opens anything.
-        .plugin(tauri_plugin_single_instance::init(|app, _, _| show(app)))
+        .plugin(tauri_plugin_single_instance::init(|app, _, _| started_again(app)))
         // For the commands that ask for a file; the window itself may not open a dialogue.
         .plugin(tauri_plugin_dialog::init())
         .invoke_handler(handler)
@@ -162,10 +164,10 @@ fn open_window(app: &AppHandle) -> tauri::Result<()> {
         .on_new_window(|_, _| tauri::webview::NewWindowResponse::Deny)
         .build()?;
     let app = app.clone();
-    window.on_window_event(move |event| {
-        if let WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }) = event {
-            take_in(&app, paths);
-        }
+    window.on_window_event(move |event| match event {
+        WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }) => take_in(&app, paths),
+        WindowEvent::Destroyed => app.state::<Ending>().0.store(true, Ordering::Relaxed),
+        _ => {}
     });
     Ok(())
 }
@@ -188,7 +190,21 @@ fn take_in(app: &AppHandle, paths: &[PathBuf]) {
     });
 }
 
-/// Brings the window of the instance that runs to the front.
+/// Whether the window is gone: what the model has read is still saved then, for some seconds at most.
+#[derive(Default)]
+struct Ending(AtomicBool);
+
+/// Hearth was started once more, and that start ends by itself. The window that there is comes to the front; where it
+/// is gone already, this run is followed by another, or the user would have started Hearth for nothing.
+fn started_again(app: &AppHandle) {
+    if app.state::<Ending>().0.load(Ordering::Relaxed) {
+        app.request_restart();
+    } else {
+        show(app);
+    }
+}
+
+/// Brings the window to the front.
 fn show(app: &AppHandle) {
     if let Some(window) = app.get_webview_window(MAIN) {
         window.unminimize().ok();
