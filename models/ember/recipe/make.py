@@ -24,6 +24,7 @@ def main():
     p.add_argument("--hearth", required=True, help="the program `hearth`")
     p.add_argument("--minutes", type=float, default=150, help="training time")
     p.add_argument("--out", default="out")
+    p.add_argument("--cases", type=int, default=200, help="in each group that is drawn; few for a trial")
     p.add_argument("--mt-bench", help="the questions of MT-Bench as JSON lines")
     args = p.parse_args()
     hearth, out = Path(args.hearth).resolve(), Path(args.out)
@@ -38,6 +39,8 @@ def main():
         hearth,
         "--split",
         "test",
+        "--cases",
+        args.cases,
         "--table",
         out / "table.md",
         "--failures",
