@@ -100,6 +100,7 @@ impl Script {
 /// A backend with the models `alpha`, `beta` and `broken`, the last of which never loads.
 pub(crate) struct World {
     pub(crate) backend: Backend,
+    pub(crate) inference: Inference,
     pub(crate) directories: AppDirs,
     script: Arc<Script>,
     text: ModelText,
@@ -185,23 +186,24 @@ impl World {
         });
         let (passes, loads) = (Arc::default(), Arc::default());
         let open = open(&text, &script, context, &passes, &loads);
-        let backend = Backend::open_with(directories.clone(), inference(transport, open));
+        let inference = inference(transport, open);
+        let backend = Backend::open_with(directories.clone(), inference.clone());
         let reached = tokio::sync::Mutex::new(receiver);
-        Self { backend, directories, script, text, passes, loads, reached, folder }
+        Self { backend, inference, directories, script, text, passes, loads, reached, folder }
     }
 
     /// Ends the application and begins it again.
     pub(crate) fn restarted(self, answers: &[&str]) -> Self {
-        let Self { backend, folder, .. } = self;
-        drop(backend);
+        let Self { backend, inference, folder, .. } = self;
+        drop((backend, inference));
         Self::over(folder, Transport::Channel, answers, 512, |_| {})
     }
 
     /// Ends the application in order, and looks at what it left behind.
     pub(crate) fn end(self, look: impl FnOnce()) {
-        let Self { backend, folder, .. } = self;
+        let Self { backend, inference, folder, .. } = self;
         // Closing writes the log back into the file.
-        drop(backend);
+        drop((backend, inference));
         look();
         drop(folder);
     }
