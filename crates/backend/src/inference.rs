@@ -425,7 +425,8 @@ pub fn serve<D: Decoder + 'static>(
                 }
                 let cancel = Cancel::new();
                 lock(&cancels).insert(id, cancel.clone());
-                if jobs.send((id, job, cancel)).is_err() {
+                // What is done in idle time gives way to whatever there is to do.
+                if !interruption.interrupt_for(|| jobs.send((id, job, cancel)).is_ok()) {
                     break;
                 }
             }
@@ -434,10 +435,9 @@ pub fn serve<D: Decoder + 'static>(
                 if let Some(cancel) = cancel {
                     cancel.cancel();
                 }
+                interruption.interrupt();
             }
         }
-        // What is done in idle time gives way to whatever there is to do.
-        interruption.interrupt();
     }
     drop(jobs);
     // Nobody is left to hear the rest.

@@ -25,10 +25,18 @@ impl Interruption {
         cancel
     }
 
-    /// Stops the pass under way.
+    /// Stops the pass under way, and no other.
     pub(crate) fn interrupt(&self) {
-        let cancel = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        cancel.cancel();
+        self.interrupt_for(|| ());
+    }
+
+    /// Does what a pass gives way to, such as sending a job, and stops the pass under way. No pass begins between the
+    /// two: the one that follows the job would be stopped in its place, and made again for nothing.
+    pub(crate) fn interrupt_for<T>(&self, what: impl FnOnce() -> T) -> T {
+        let pass = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = what();
+        pass.cancel();
+        done
     }
 }
 
