@@ -8,8 +8,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use backend::Backend;
+use backend::{Backend, Inference, Overrides};
 use bare::{Numbers, count, open};
 use rusqlite::Connection;
 use support::{Transport, World, run, texts};
@@ -31,23 +32,15 @@ fn kept() -> TempDir {
                 .ask(&format!("Question {number} of the second turn, with {}", "more words ".repeat(20)))
                 .await;
         }
-        let data = world.directories.data.clone();
-        // The copy is made beside the start, so that of the first one may have anything in it.
-        let mut world = world.restarted(&[]);
-        loop {
-            world.backend.history().conversations(0, 1).expect("listed");
-            let copy = loop {
-                if let Some(copy) = backup(&data) {
-                    break copy;
-                }
-                tokio::task::yield_now().await;
-            };
-            if said_in(&copy) == 4 * CONVERSATIONS as i64 {
-                break;
-            }
-            std::fs::remove_file(copy).expect("removed");
-            world = world.restarted(&[]);
-        }
+        let (data, directories) = (world.directories.data.clone(), world.directories.clone());
+        world.backend.close(Duration::ZERO).await.expect("closed");
+        // A short run waits for the copy that it makes.
+        let short = Backend::open_for_run(directories, Inference::start(), &Overrides::default());
+        let short = short.expect("it opens");
+        short.history().conversations(0, 1).expect("listed");
+        short.close(Duration::ZERO).await.expect("closed");
+        let copy = backup(&data).expect("the run made a copy");
+        assert_eq!(said_in(&copy), 4 * CONVERSATIONS as i64);
         let folder = tempfile::tempdir().expect("a folder");
         world.end(|| copy_folder(&data, folder.path()));
         folder

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use backend::{Backend, ExportFormat};
+use backend::{Backend, ExportFormat, Inference, Overrides};
 use bare::{Numbers, count, open};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -261,18 +261,37 @@ fn an_export_of_what_cannot_be_read_fails_and_leaves_the_last_one() {
 }
 
 #[test]
-fn copies_that_were_cut_off_are_cleared_up_and_a_run_leaves_none() {
+fn copies_that_were_cut_off_are_cleared_up() {
     let data = tempfile::tempdir().expect("a folder");
     let backend = open(data.path());
     import(&backend, &[200, 200, 200]);
     drop(backend);
     let backups = conversations(data.path()).join("backups");
     std::fs::write(backups.join("copy-1.unfinished"), "half").expect("written");
-    for _ in 0..5 {
-        drop(open(data.path()).history().conversations(0, 1).expect("listed"));
-        let left = names(&backups);
-        assert!(!left.iter().any(|name| name.ends_with(".unfinished")), "{left:?}");
-    }
+    drop(open(data.path()).history().conversations(0, 1).expect("listed"));
+    assert_eq!(names(&backups), [""; 0]);
+}
+
+#[test]
+fn a_run_that_ends_with_its_start_makes_no_copy_and_a_command_waits_for_its_own() {
+    run(async {
+        let data = tempfile::tempdir().expect("a folder");
+        let backend = open(data.path());
+        import(&backend, &[2]);
+        backend.close(Duration::ZERO).await.expect("closed");
+        let backups = conversations(data.path()).join("backups");
+        assert_eq!(names(&backups), [""; 0]);
+        for _ in 0..2 {
+            let directories = backend.directories().clone();
+            let short = Backend::open_for_run(directories, Inference::start(), &Overrides::default());
+            let short = short.expect("it opens");
+            short.history().conversations(0, 1).expect("listed");
+            short.close(Duration::ZERO).await.expect("closed");
+            let made = names(&backups);
+            assert_eq!(made.len(), 1, "one a week: {made:?}");
+            assert!(made[0].starts_with("day-") && made[0].ends_with(".sqlite"), "{made:?}");
+        }
+    });
 }
 
 #[test]

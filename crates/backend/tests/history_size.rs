@@ -65,7 +65,7 @@ fn a_long_history_stays_quick() {
 
     let empty = tempfile::tempdir().expect("a folder");
     let without = time(|| start(empty.path()));
-    // The first start makes the copy of the day beside it.
+    // The first start finds nothing of the file in memory.
     start(&data);
     let with = time(|| start(&data));
     row("start, beyond that of an empty history", with.saturating_sub(without), MOST_TO_START);

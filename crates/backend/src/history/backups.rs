@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,9 @@ const DAILY_KEPT: usize = 7;
 /// The copies from before a change of the schema that are kept.
 const BEFORE_KEPT: usize = 3;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a copy waits after a start: copying many conversations takes a core for seconds, in which the window
+/// comes up, the model is loaded and the first conversation is opened.
+const AFTER_START: Duration = Duration::from_secs(30);
 const DAILY: &str = "day-";
 const BEFORE: &str = "before-schema-";
 const UNFINISHED: &str = ".unfinished";
@@ -32,9 +35,18 @@ pub(super) struct RunningBackup {
 struct Stop {
     is_asked: AtomicBool,
     at_work: Mutex<Option<InterruptHandle>>,
+    asked: Condvar,
 }
 
 impl Stop {
+    /// Waits so long. Says whether the end came first.
+    fn comes_within(&self, time: Duration) -> bool {
+        let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |_: &mut Option<InterruptHandle>| !self.is_asked.load(Ordering::SeqCst);
+        drop(self.asked.wait_timeout_while(at_work, time, goes_on));
+        self.is_asked.load(Ordering::SeqCst)
+    }
+
     /// Lets what `connection` does from now on be ended. Says whether it need not begin.
     fn reaches(&self, connection: &Connection) -> bool {
         let handle = connection.get_interrupt_handle();
@@ -47,6 +59,7 @@ impl Stop {
         if let Some(connection) = &*self.at_work.lock().unwrap_or_else(PoisonError::into_inner) {
             connection.interrupt();
         }
+        self.asked.notify_all();
     }
 }
 
@@ -61,8 +74,8 @@ impl RunningBackup {
     }
 }
 
-/// Begins to make today's copy, without keeping anybody waiting. A run that is short is kept waiting at its end,
-/// so it makes one a week.
+/// Begins to make today's copy, without keeping anybody waiting: when the start is over, and where the run ends
+/// before, not at all. A run that is short has it made at once and is kept waiting at its end, so it makes one a week.
 pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
     let every = if is_short { 7 * DAY } else { DAY };
     if list(&files, DAILY).iter().filter_map(|path| age(path)).any(|age| age < every) {
@@ -70,7 +83,7 @@ pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
     }
     let stop = Arc::new(Stop::default());
     let asked = Arc::clone(&stop);
-    let copy = move || match make_daily(&files, &asked) {
+    let copy = move || match make_in_time(&files, is_short, &asked) {
         Err(_) if asked.is_asked.load(Ordering::SeqCst) => {}
         Err(fault) => {
             let error = fault.while_doing("back up the conversations");
@@ -85,6 +98,13 @@ pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
             None
         }
     }
+}
+
+fn make_in_time(files: &Files, is_short: bool, stop: &Stop) -> Attempt<()> {
+    if !is_short && stop.comes_within(AFTER_START) {
+        return Ok(());
+    }
+    make_daily(files, stop)
 }
 
 fn make_daily(files: &Files, stop: &Stop) -> Attempt<()> {
