@@ -15,6 +15,9 @@ use crate::inference::Inference;
 /// How much of the window the prompt may take after turns had to leave.
 const KEPT_SHARE: f64 = 0.6;
 
+/// A text of more bytes than this for each token of the window hardly fits: most languages have half as many in one.
+const FAR_TOO_LONG: usize = 8;
+
 /// The part of the window that is kept free for the reply, at most.
 const RESERVED_PART: usize = 4;
 
@@ -29,6 +32,11 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn new(window: usize, most_new_tokens: usize) -> Self {
         Self { window, reserved: most_new_tokens.min(window / RESERVED_PART) }
+    }
+
+    /// Whether a prompt of so many tokens leaves the reply its room within `limit`.
+    fn has(self, tokens: usize, limit: usize) -> bool {
+        tokens + self.reserved <= limit
     }
 }
 
@@ -65,34 +73,109 @@ pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -
         .and_then(|id| turns.iter().position(|&place| wanted.conversation.entries[place].id() == id))
         .unwrap_or(0);
     let last = turns.len().saturating_sub(1);
-    let tokens = render(inference, &wanted, &turns, first).await?;
-    let is_within = |tokens: &[TokenId], limit: usize| tokens.len() + wanted.said + room.reserved <= limit;
-    if is_within(&tokens, room.window) {
-        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
-    }
-    if first >= last {
-        refuse_pinned(inference, room, &wanted, &turns, tokens.len()).await?;
-        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
-    }
-    let kept = (room.window as f64 * KEPT_SHARE) as usize;
-    // The fewest turns that leave; fewer tokens with every one.
-    let (mut low, mut high) = (first + 1, last);
-    let mut best = (high, render(inference, &wanted, &turns, high).await?);
-    while low < high {
-        let middle = low.midpoint(high);
-        let tokens = render(inference, &wanted, &turns, middle).await?;
-        if is_within(&tokens, kept) {
-            best = (middle, tokens);
-            high = middle;
-        } else {
-            low = middle + 1;
+    let whole = async || -> Result<Prompt> {
+        let tokens = render(inference, &wanted, &turns, first).await?;
+        Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) })
+    };
+    let mut leaving = Leaving { low: first + 1, best: None };
+    if !is_far_too_long(&wanted, &turns, first, room)
+        || !leaving.look_from_the_end(inference, room, &wanted, &turns).await?
+    {
+        let prompt = whole().await?;
+        if room.has(prompt.tokens.len() + wanted.said, room.window) {
+            return Ok(prompt);
+        }
+        if first >= last {
+            refuse_pinned(inference, room, &wanted, &turns, prompt.tokens.len()).await?;
+            return Ok(prompt);
         }
     }
-    if best.1.len() + wanted.said >= room.window {
-        refuse_pinned(inference, room, &wanted, &turns, best.1.len()).await?;
-        return Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) });
+    let (turn, tokens) = leaving.fewest(inference, room, &wanted, &turns).await?;
+    if tokens.len() + wanted.said >= room.window {
+        refuse_pinned(inference, room, &wanted, &turns, tokens.len()).await?;
+        return whole().await;
     }
-    Ok(Prompt { tokens: best.1, begins: begins(&wanted, &turns, best.0) })
+    Ok(Prompt { tokens, begins: begins(&wanted, &turns, turn) })
+}
+
+/// Whether there is so much text that looking at it from its end costs less than making a prompt of all of it.
+fn is_far_too_long(wanted: &Wanted<'_>, turns: &[usize], first: usize, room: Room) -> bool {
+    let entries = &wanted.conversation.entries[place(wanted, turns, first)..wanted.end];
+    let bytes = |entry: &Entry| match entry {
+        Entry::Question(question) => question.text.len(),
+        Entry::Reply(reply) => reply.text.len(),
+        _ => 0,
+    };
+    entries.iter().map(bytes).sum::<usize>() / FAR_TOO_LONG > room.window
+}
+
+/// The search for the fewest turns that must leave. With every turn that leaves a prompt has fewer tokens.
+struct Leaving {
+    /// So many turns must leave at least.
+    low: usize,
+    /// So many are enough, and the prompt without them; where not even all but the last are, those.
+    best: Option<(usize, Vec<TokenId>)>,
+}
+
+impl Leaving {
+    /// Tries ever more turns from the end. Says whether some were found that do not fit, so that all do not either.
+    async fn look_from_the_end(
+        &mut self,
+        inference: &Inference,
+        room: Room,
+        wanted: &Wanted<'_>,
+        turns: &[usize],
+    ) -> Result<bool> {
+        let mut count = 1;
+        while let Some(turn) = turns.len().checked_sub(count).filter(|&turn| turn >= self.low) {
+            let tokens = self.look(inference, room, wanted, turns, turn).await?;
+            if !room.has(tokens + wanted.said, room.window) {
+                return Ok(true);
+            }
+            count *= 2;
+        }
+        Ok(false)
+    }
+
+    /// Finds the fewest, and the prompt without them.
+    async fn fewest(
+        mut self,
+        inference: &Inference,
+        room: Room,
+        wanted: &Wanted<'_>,
+        turns: &[usize],
+    ) -> Result<(usize, Vec<TokenId>)> {
+        loop {
+            match self.best {
+                None => self.look(inference, room, wanted, turns, turns.len() - 1).await?,
+                Some((high, _)) if self.low < high => {
+                    self.look(inference, room, wanted, turns, self.low.midpoint(high)).await?
+                }
+                Some(best) => return Ok(best),
+            };
+        }
+    }
+
+    /// Makes the prompt without the turns before `turn`; returns its tokens.
+    async fn look(
+        &mut self,
+        inference: &Inference,
+        room: Room,
+        wanted: &Wanted<'_>,
+        turns: &[usize],
+        turn: usize,
+    ) -> Result<usize> {
+        let tokens = render(inference, wanted, turns, turn).await?;
+        let count = tokens.len();
+        let is_enough = room.has(count + wanted.said, (room.window as f64 * KEPT_SHARE) as usize);
+        if !is_enough {
+            self.low = (turn + 1).min(turns.len() - 1);
+        }
+        if is_enough || self.best.is_none() {
+            self.best = Some((turn, tokens));
+        }
+        Ok(count)
+    }
 }
 
 /// Refuses a prompt of `prompt` tokens that ends with the last turn, where the turn fits without what is pinned
