@@ -7,17 +7,17 @@
 //!   `bindings.ts` is written from them by `tests/bindings.rs`.
 //! - `dialogs` asks the user for a file or folder: paths come from the system's own dialogue, or from what is
 //!   dropped on the window, and never from the interface. Builds for developers let the end-to-end test answer.
+//! - `ending` is what happens between the end of the window and that of the program.
 //! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
 mod commands;
 mod containment;
 mod dialogs;
+mod ending;
 mod ipc;
 mod logging;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use backend::{AppDirs, Backend, Change, ImportMode};
 use tauri::{AppHandle, DragDropEvent, Manager, RunEvent, WebviewUrl, WebviewWindowBuilder, WindowEvent};
@@ -109,7 +109,7 @@ pub fn run() {
     let interface = interface();
     let handler = interface.invoke_handler();
     let result = tauri::Builder::default()
-        .manage(Ending::default())
+        .manage(ending::Ending::default())
         // First, so that a second start ends before it opens anything.
         .plugin(tauri_plugin_single_instance::init(|app, _, _| started_again(app)))
         // For the commands that ask for a file; the window itself may not open a dialogue.
@@ -132,25 +132,14 @@ pub fn run() {
         })
         .build(tauri::generate_context!());
     match result {
-        Ok(app) => app.run(|app, event| {
-            if let RunEvent::Exit = event {
-                save_what_was_read(app);
-            }
+        Ok(app) => app.run(|app, event| match event {
+            RunEvent::ExitRequested { code, api, .. } => ending::end_when_saved(app, code, &api),
+            RunEvent::Exit => ending::end(app),
+            _ => {}
         }),
         Err(error) => {
             tracing::error!(%error, "the window could not be opened");
             std::process::exit(1);
-        }
-    }
-}
-
-/// Gives what the model has read a moment to reach the disk: it is read again otherwise, nothing else.
-fn save_what_was_read(app: &AppHandle) {
-    const LIMIT: Duration = Duration::from_secs(2);
-    if let Some(backend) = app.try_state::<Backend>() {
-        let closing = async { tokio::time::timeout(2 * LIMIT, backend.close(LIMIT)).await };
-        if let Ok(Err(error)) = tauri::async_runtime::block_on(closing) {
-            tracing::warn!(%error, "what the model has read was not saved");
         }
     }
 }
@@ -166,7 +155,7 @@ fn open_window(app: &AppHandle) -> tauri::Result<()> {
     let app = app.clone();
     window.on_window_event(move |event| match event {
         WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }) => take_in(&app, paths),
-        WindowEvent::Destroyed => app.state::<Ending>().0.store(true, Ordering::Relaxed),
+        WindowEvent::Destroyed => ending::note_closed(&app),
         _ => {}
     });
     Ok(())
@@ -190,16 +179,9 @@ fn take_in(app: &AppHandle, paths: &[PathBuf]) {
     });
 }
 
-/// Whether the window is gone: what the model has read is still saved then, for some seconds at most.
-#[derive(Default)]
-struct Ending(AtomicBool);
-
-/// Hearth was started once more, and that start ends by itself. The window that there is comes to the front; where it
-/// is gone already, this run is followed by another, or the user would have started Hearth for nothing.
+/// Hearth was started once more: the window that there is comes to the front.
 fn started_again(app: &AppHandle) {
-    if app.state::<Ending>().0.load(Ordering::Relaxed) {
-        app.request_restart();
-    } else {
+    if ending::started_again(app) {
         show(app);
     }
 }
