@@ -74,23 +74,16 @@ impl RunningBackup {
     }
 }
 
-/// Begins to make today's copy, without keeping anybody waiting: when the start is over, and where the run ends
-/// before, not at all. A run that is short has it made at once and is kept waiting at its end, so it makes one a week.
+/// Begins to make the copies of days, without keeping anybody waiting: the first when the start is over, and where the
+/// run ends before, none. A run that is short has one made at once and is kept waiting at its end, so it makes one a
+/// week.
 pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
-    let every = if is_short { 7 * DAY } else { DAY };
-    if list(&files, DAILY).iter().filter_map(|path| age(path)).any(|age| age < every) {
+    if is_short && !until_next(&files, 7 * DAY).is_zero() {
         return None;
     }
     let stop = Arc::new(Stop::default());
     let asked = Arc::clone(&stop);
-    let copy = move || match make_in_time(&files, is_short, &asked) {
-        Err(_) if asked.is_asked.load(Ordering::SeqCst) => {}
-        Err(fault) => {
-            let error = fault.while_doing("back up the conversations");
-            tracing::warn!(%error, "no backup of the conversations was made");
-        }
-        Ok(()) => {}
-    };
+    let copy = move || if is_short { try_daily(&files, &asked) } else { keep_making(&files, &asked) };
     match std::thread::Builder::new().name("history-backup".into()).spawn(copy) {
         Ok(thread) => Some(RunningBackup { stop, thread }),
         Err(error) => {
@@ -100,11 +93,28 @@ pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
     }
 }
 
-fn make_in_time(files: &Files, is_short: bool, stop: &Stop) -> Attempt<()> {
-    if !is_short && stop.comes_within(AFTER_START) {
-        return Ok(());
+/// How long it takes until the newest copy is of this age.
+fn until_next(files: &Files, every: Duration) -> Duration {
+    let ages = list(files, DAILY).into_iter().filter_map(|path| age(&path));
+    ages.min().map_or(Duration::ZERO, |newest| every.saturating_sub(newest))
+}
+
+/// Makes a copy a day until the end is asked for: some let Hearth run for weeks.
+fn keep_making(files: &Files, stop: &Stop) {
+    let mut wait = until_next(files, DAY).max(AFTER_START);
+    while !stop.comes_within(wait) {
+        try_daily(files, stop);
+        wait = DAY;
     }
-    make_daily(files, stop)
+}
+
+fn try_daily(files: &Files, stop: &Stop) {
+    if let Err(fault) = make_daily(files, stop)
+        && !stop.is_asked.load(Ordering::SeqCst)
+    {
+        let error = fault.while_doing("back up the conversations");
+        tracing::warn!(%error, "no backup of the conversations was made");
+    }
 }
 
 fn make_daily(files: &Files, stop: &Stop) -> Attempt<()> {
