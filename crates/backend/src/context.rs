@@ -126,8 +126,8 @@ impl Leaving {
         wanted: &Wanted<'_>,
         turns: &[usize],
     ) -> Result<bool> {
-        let mut count = 1;
-        while let Some(turn) = turns.len().checked_sub(count).filter(|&turn| turn >= self.low) {
+        let (mut count, begin) = (1, self.low);
+        while let Some(turn) = turns.len().checked_sub(count).filter(|&turn| turn >= begin) {
             let tokens = self.look(inference, room, wanted, turns, turn).await?;
             if !room.has(tokens + wanted.said, room.window) {
                 return Ok(true);
@@ -169,7 +169,7 @@ impl Leaving {
         let count = tokens.len();
         let is_enough = room.has(count + wanted.said, (room.window as f64 * KEPT_SHARE) as usize);
         if !is_enough {
-            self.low = (turn + 1).min(turns.len() - 1);
+            self.low = self.low.max((turn + 1).min(turns.len() - 1));
         }
         if is_enough || self.best.is_none() {
             self.best = Some((turn, tokens));
