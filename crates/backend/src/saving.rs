@@ -13,6 +13,9 @@ const SAVE_EVERY: Duration = Duration::from_millis(900);
 /// and after so many tokens, so that those which come while they are written do not become too many.
 const MOST_TOKENS: usize = 48;
 
+/// How long until somebody looks again whether what is under way has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What of a reply is saved already.
 pub(crate) struct Saving {
     history: History,
@@ -27,6 +30,10 @@ pub(crate) struct Saving {
     last: Instant,
     /// One piece at a time, so that they are saved in order.
     under_way: Option<JoinHandle<()>>,
+    /// Whether there are pieces that a power cut would cost, and the wait for the disk that ends that. Pieces do not
+    /// wait for it: a disk that is busy otherwise may take a second and more.
+    is_unsynced: bool,
+    syncing: Option<JoinHandle<()>>,
 }
 
 impl Saving {
@@ -42,6 +49,8 @@ impl Saving {
             unsaved: 0,
             last,
             under_way: None,
+            is_unsynced: false,
+            syncing: None,
         }
     }
 
@@ -54,25 +63,29 @@ impl Saving {
         self.unsaved += tokens.max(1);
     }
 
-    /// When what is not saved yet must be.
+    /// When there is something to do.
     pub(crate) fn due(&self) -> Option<Instant> {
+        let sync = self.is_unsynced.then(|| Instant::now() + LOOK_AGAIN);
+        self.piece_due().into_iter().chain(sync).min()
+    }
+
+    /// When what is not saved yet must be.
+    fn piece_due(&self) -> Option<Instant> {
         match self.unsaved {
             0 => None,
-            MOST_TOKENS.. if !self.is_busy() => Some(self.last),
-            _ if self.is_busy() => {
-                Some(Instant::now().max(self.last + SAVE_EVERY) + Duration::from_millis(20))
-            }
+            MOST_TOKENS.. if !is_busy(&self.under_way) => Some(self.last),
+            _ if is_busy(&self.under_way) => Some(Instant::now().max(self.last + SAVE_EVERY) + LOOK_AGAIN),
             _ => Some(self.last + SAVE_EVERY),
         }
     }
 
-    fn is_busy(&self) -> bool {
-        self.under_way.as_ref().is_some_and(|saving| !saving.is_finished())
-    }
-
     /// Saves what is due of `said`, elsewhere than on this thread.
     pub(crate) fn save_if_due(&mut self, said: &ReplyPiece) {
-        if self.is_busy() || self.due().is_none_or(|due| due > Instant::now()) {
+        if is_busy(&self.under_way) {
+            return;
+        }
+        self.sync_if_due();
+        if self.piece_due().is_none_or(|due| due > Instant::now()) {
             return;
         }
         let (history, conversation, reply) = (self.history.clone(), self.conversation, self.reply);
@@ -83,6 +96,7 @@ impl Saving {
         };
         (self.text, self.thinking, self.tokens) = (said.text.len(), said.thinking.len(), said.tokens.len());
         self.unsaved = 0;
+        self.is_unsynced = true;
         self.under_way = Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = history.append(conversation, reply, &more) {
                 tracing::warn!(%error, "a part of a reply was not saved");
@@ -90,11 +104,24 @@ impl Saving {
         }));
     }
 
-    /// Waits for what is being saved.
+    /// Has the pieces that are saved brought to the disk.
+    fn sync_if_due(&mut self) {
+        if self.is_unsynced && !is_busy(&self.syncing) {
+            self.is_unsynced = false;
+            let history = self.history.clone();
+            self.syncing = Some(tokio::task::spawn_blocking(move || history.sync()));
+        }
+    }
+
+    /// Waits for what is being saved. The end of the reply, which is saved next, brings all of it to the disk.
     pub(crate) async fn settle(&mut self) {
         if let Some(saving) = self.under_way.take() {
             // A panic there was told of there; the end of the reply is saved all the same.
             saving.await.ok();
         }
     }
+}
+
+fn is_busy(work: &Option<JoinHandle<()>>) -> bool {
+    work.as_ref().is_some_and(|work| !work.is_finished())
 }

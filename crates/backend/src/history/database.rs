@@ -168,7 +168,8 @@ fn settle(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (name, value) in [
-        // A change is on the disk when its statement returns, and after a power cut too.
+        // A change is on the disk when its statement returns, and after a power cut too, but for those of
+        // `change_unsynced`.
         ("synchronous", "FULL"),
         ("fullfsync", "ON"),
         ("checkpoint_fullfsync", "ON"),
@@ -191,6 +192,32 @@ pub(super) fn is_whole(connection: &Connection) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare("PRAGMA integrity_check(1)")?;
     let verdict: String = statement.query_row([], |row| row.get(0))?;
     Ok(verdict == "ok")
+}
+
+/// The same as [`change`], without waiting for the disk: the end of this process costs nothing of the change, and a
+/// power cut nothing either as soon as [`sync_log`] has come back.
+pub(super) fn change_unsynced<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Attempt<T>,
+) -> Attempt<T> {
+    // The log itself tells which of its end is whole, and is synced before anything of it goes into the file.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let made = self::change(connection, change);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    made
+}
+
+/// Waits until what was written to a log of changes is on the disk.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn sync_log(log: &Path) -> std::io::Result<()> {
+    // Where there is no log, everything is in the file. Some systems sync only what could be written.
+    match std::fs::File::options().write(true).open(log) {
+        Ok(log) => log.sync_data(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes one change as a whole or not at all.

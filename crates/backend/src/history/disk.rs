@@ -246,6 +246,18 @@ impl Disk {
 
     /// Makes a change; in a file that is damaged, again after a repair.
     pub(super) fn change<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
+        self.change_by(|connection| database::change(connection, &change))
+    }
+
+    /// The same, without waiting for the disk: see [`database::change_unsynced`].
+    pub(super) fn change_unsynced<T>(
+        &mut self,
+        change: impl Fn(&Transaction<'_>) -> Attempt<T>,
+    ) -> Attempt<T> {
+        self.change_by(|connection| database::change_unsynced(connection, &change))
+    }
+
+    fn change_by<T>(&mut self, change: impl Fn(&mut Connection) -> Attempt<T>) -> Attempt<T> {
         self.open_again();
         let made = match self.attempt(&change) {
             Err(fault) if fault.is_damage() && self.repair_while_open() => self.attempt(&change),
@@ -268,16 +280,16 @@ impl Disk {
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
     ) -> Attempt<T> {
         self.wait_for_others(Duration::ZERO);
-        let made = self.attempt(change);
+        let made = self.attempt(|connection| database::change(connection, &change));
         if self.refusal.is_none() {
             self.wait_for_others(BUSY_TIMEOUT);
         }
         made
     }
 
-    fn attempt<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
+    fn attempt<T>(&mut self, change: impl Fn(&mut Connection) -> Attempt<T>) -> Attempt<T> {
         match &mut self.connection {
-            Some(connection) => database::change(connection, change),
+            Some(connection) => change(connection),
             None => Err(self.not_open()),
         }
     }

@@ -50,7 +50,7 @@ use database::Attempt;
 use messages::{Maker, Under};
 use opened::Opened;
 use runs::RunLock;
-use stores::Stores;
+use stores::{Stores, Synced};
 
 pub use search::{SearchHit, SnippetPart};
 pub use transfer::{ExportFormat, ExportReport, ImportReport};
@@ -231,7 +231,11 @@ impl History {
         let set = |change: &Transaction<'_>| conversations::set(change, id, "model", &model);
         let mut stores = self.stores();
         // A conversation in which nothing was said is not kept for this.
-        let made = if stores.is_fresh(id) { stores.change_in_place(id, set) } else { stores.change(id, set) };
+        let made = if stores.is_fresh(id) {
+            stores.change_in_place(id, set, Synced::Now)
+        } else {
+            stores.change(id, set)
+        };
         drop(stores);
         made.map_err(|fault| fault.while_doing("remember a model"))?;
         self.tell();
@@ -407,11 +411,19 @@ impl History {
             .map_err(|fault| fault.while_doing("begin a reply"))
     }
 
-    /// Saves more of a reply under way.
+    /// Saves more of a reply under way. After a power cut it is there as soon as [`History::sync`] has come back.
     pub(crate) fn append(&self, id: Uuid, reply: Uuid, more: &ReplyPiece) -> Result<()> {
         self.stores()
-            .change_in_place(id, |change| replies::append(change, reply, more))
+            .change_in_place(id, |change| replies::append(change, reply, more), Synced::Later)
             .map_err(|fault| fault.while_doing("save a reply"))
+    }
+
+    /// Waits until all that was saved is on the disk, and lets others go on meanwhile: a disk may take its time.
+    pub(crate) fn sync(&self) {
+        if let Err(error) = self.opened().sync() {
+            // Whatever is saved next tells the user.
+            tracing::warn!(%error, "the end of a reply may not outlast a power cut");
+        }
     }
 
     /// Keeps a reply as it ended. Returns whether it was pinned meanwhile.

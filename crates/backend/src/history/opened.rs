@@ -8,8 +8,9 @@ use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::conversations;
-use super::database::Attempt;
+use super::database::{self, Attempt};
 use super::disk::Disk;
+use super::files::{self, Files};
 use super::memory::Memory;
 use super::reader::Reader;
 use super::search::{self, SearchHit};
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     stores: Mutex<Stores>,
     memory: Arc<Mutex<Memory>>,
     reader: Arc<Reader>,
+    /// The log of changes on the disk.
+    log: PathBuf,
     /// The conversation that this run shows.
     shown: Mutex<Uuid>,
     /// Whether the next run shows what this one showed last.
@@ -40,16 +43,22 @@ impl Opened {
         remembers: bool,
     ) -> Self {
         let (reader, memory) = (Arc::new(Reader::default()), Arc::new(Mutex::new(Memory::new())));
+        let log = files::with_ending(&Files { folder: folder.clone() }.database(), "-wal");
         let disk = Disk::open(folder, notices, changes, !remembers, Arc::clone(&reader));
         let mut stores = Stores::new(disk, Arc::clone(&memory));
         let last = stores.last_shown().filter(|_| remembers);
         let shown = last.unwrap_or_else(|| lock(&memory).begin(false));
-        Self { stores: Mutex::new(stores), memory, reader, shown: Mutex::new(shown), remembers }
+        Self { stores: Mutex::new(stores), memory, reader, log, shown: Mutex::new(shown), remembers }
     }
 
     /// What changes conversations, for one caller at a time.
     pub(super) fn stores(&self) -> MutexGuard<'_, Stores> {
         self.told_what_is_shown(lock(&self.stores))
+    }
+
+    /// Waits until what was changed is on the disk. Nobody waits for who waits here.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        database::sync_log(&self.log)
     }
 
     fn told_what_is_shown<'s>(&self, mut stores: MutexGuard<'s, Stores>) -> MutexGuard<'s, Stores> {

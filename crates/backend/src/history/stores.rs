@@ -18,6 +18,14 @@ use crate::turn::lock;
 /// The fact that says which conversation was shown last.
 const SHOWN: &str = "shown conversation";
 
+/// When a change is safe from a power cut; from the end of the process it always is at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Synced {
+    Now,
+    /// As soon as the log of changes is synced.
+    Later,
+}
+
 /// The two places of conversations, for one change at a time. `memory` is held for moments only: those who read it
 /// wait for no disk.
 pub(super) struct Stores {
@@ -78,7 +86,7 @@ impl Stores {
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
     ) -> Attempt<T> {
         let is_to_move = matches!(self.memory().why(id), Some(Why::Fresh | Why::Unsaved(_)));
-        let made = self.change_in_place(id, change)?;
+        let made = self.change_in_place(id, change, Synced::Now)?;
         if is_to_move {
             self.move_to_disk(id);
         }
@@ -94,11 +102,16 @@ impl Stores {
         &mut self,
         id: Uuid,
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
+        synced: Synced,
     ) -> Attempt<T> {
         if !self.is_on_disk(id) {
             return self.memory().change(&change);
         }
-        match self.disk.change(&change) {
+        let made = match synced {
+            Synced::Now => self.disk.change(&change),
+            Synced::Later => self.disk.change_unsynced(&change),
+        };
+        match made {
             Err(fault) if fault.is_refusal_of_disk() => {
                 self.take_into_memory(id, fault)?;
                 self.memory().change(&change)
