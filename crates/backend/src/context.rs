@@ -77,10 +77,8 @@ pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -
         let tokens = render(inference, &wanted, &turns, first).await?;
         Ok(Prompt { tokens, begins: begins(&wanted, &turns, first) })
     };
-    let mut leaving = Leaving { low: first + 1, best: None };
-    if !is_far_too_long(&wanted, &turns, first, room)
-        || !leaving.look_from_the_end(inference, room, &wanted, &turns).await?
-    {
+    let mut leaving = Leaving { inference, room, wanted: &wanted, turns: &turns, low: first + 1, best: None };
+    if !is_far_too_long(&wanted, &turns, first, room) || !leaving.look_from_the_end().await? {
         let prompt = whole().await?;
         if room.has(prompt.tokens.len() + wanted.said, room.window) {
             return Ok(prompt);
@@ -90,7 +88,7 @@ pub(crate) async fn fit(inference: &Inference, room: Room, wanted: Wanted<'_>) -
             return Ok(prompt);
         }
     }
-    let (turn, tokens) = leaving.fewest(inference, room, &wanted, &turns).await?;
+    let (turn, tokens) = leaving.fewest().await?;
     if tokens.len() + wanted.said >= room.window {
         refuse_pinned(inference, room, &wanted, &turns, tokens.len()).await?;
         return whole().await;
@@ -110,26 +108,24 @@ fn is_far_too_long(wanted: &Wanted<'_>, turns: &[usize], first: usize, room: Roo
 }
 
 /// The search for the fewest turns that must leave. With every turn that leaves a prompt has fewer tokens.
-struct Leaving {
+struct Leaving<'w> {
+    inference: &'w Inference,
+    room: Room,
+    wanted: &'w Wanted<'w>,
+    turns: &'w [usize],
     /// So many turns must leave at least.
     low: usize,
     /// So many are enough, and the prompt without them; where not even all but the last are, those.
     best: Option<(usize, Vec<TokenId>)>,
 }
 
-impl Leaving {
+impl Leaving<'_> {
     /// Tries ever more turns from the end. Says whether some were found that do not fit, so that all do not either.
-    async fn look_from_the_end(
-        &mut self,
-        inference: &Inference,
-        room: Room,
-        wanted: &Wanted<'_>,
-        turns: &[usize],
-    ) -> Result<bool> {
+    async fn look_from_the_end(&mut self) -> Result<bool> {
         let (mut count, begin) = (1, self.low);
-        while let Some(turn) = turns.len().checked_sub(count).filter(|&turn| turn >= begin) {
-            let tokens = self.look(inference, room, wanted, turns, turn).await?;
-            if !room.has(tokens + wanted.said, room.window) {
+        while let Some(turn) = self.turns.len().checked_sub(count).filter(|&turn| turn >= begin) {
+            let tokens = self.look(turn).await?;
+            if !self.room.has(tokens + self.wanted.said, self.room.window) {
                 return Ok(true);
             }
             count *= 2;
@@ -138,33 +134,19 @@ impl Leaving {
     }
 
     /// Finds the fewest, and the prompt without them.
-    async fn fewest(
-        mut self,
-        inference: &Inference,
-        room: Room,
-        wanted: &Wanted<'_>,
-        turns: &[usize],
-    ) -> Result<(usize, Vec<TokenId>)> {
+    async fn fewest(mut self) -> Result<(usize, Vec<TokenId>)> {
         loop {
             match self.best {
-                None => self.look(inference, room, wanted, turns, turns.len() - 1).await?,
-                Some((high, _)) if self.low < high => {
-                    self.look(inference, room, wanted, turns, self.low.midpoint(high)).await?
-                }
+                None => self.look(self.turns.len() - 1).await?,
+                Some((high, _)) if self.low < high => self.look(self.low.midpoint(high)).await?,
                 Some(best) => return Ok(best),
             };
         }
     }
 
     /// Makes the prompt without the turns before `turn`; returns its tokens.
-    async fn look(
-        &mut self,
-        inference: &Inference,
-        room: Room,
-        wanted: &Wanted<'_>,
-        turns: &[usize],
-        turn: usize,
-    ) -> Result<usize> {
+    async fn look(&mut self, turn: usize) -> Result<usize> {
+        let Self { inference, room, wanted, turns, .. } = *self;
         let tokens = render(inference, wanted, turns, turn).await?;
         let count = tokens.len();
         let is_enough = room.has(count + wanted.said, (room.window as f64 * KEPT_SHARE) as usize);

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backend::{Backend, Inference, Overrides};
-use bare::{Numbers, count, open};
+use backend::Backend;
+use bare::{Numbers, count, open, run_shortly};
 use rusqlite::Connection;
 use support::{Transport, World, run, texts};
 use tempfile::TempDir;
@@ -32,13 +32,10 @@ fn kept() -> TempDir {
                 .ask(&format!("Question {number} of the second turn, with {}", "more words ".repeat(20)))
                 .await;
         }
-        let (data, directories) = (world.directories.data.clone(), world.directories.clone());
+        let data = world.directories.data.clone();
         world.backend.close(Duration::ZERO).await.expect("closed");
         // A short run waits for the copy that it makes.
-        let short = Backend::open_for_run(directories, Inference::start(), &Overrides::default());
-        let short = short.expect("it opens");
-        short.history().conversations(0, 1).expect("listed");
-        short.close(Duration::ZERO).await.expect("closed");
+        run_shortly(&data).await;
         let copy = backup(&data).expect("the run made a copy");
         assert_eq!(said_in(&copy), 4 * CONVERSATIONS as i64);
         let folder = tempfile::tempdir().expect("a folder");

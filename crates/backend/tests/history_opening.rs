@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use backend::{Backend, ExportFormat, Inference, Overrides};
-use bare::{Numbers, count, open};
+use backend::{Backend, ExportFormat};
+use bare::{Numbers, count, open, run_shortly};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::{run, texts};
@@ -282,11 +282,7 @@ fn a_run_that_ends_with_its_start_makes_no_copy_and_a_command_waits_for_its_own(
         let backups = conversations(data.path()).join("backups");
         assert_eq!(names(&backups), [""; 0]);
         for _ in 0..2 {
-            let directories = backend.directories().clone();
-            let short = Backend::open_for_run(directories, Inference::start(), &Overrides::default());
-            let short = short.expect("it opens");
-            short.history().conversations(0, 1).expect("listed");
-            short.close(Duration::ZERO).await.expect("closed");
+            run_shortly(data.path()).await;
             let made = names(&backups);
             assert_eq!(made.len(), 1, "one a week: {made:?}");
             assert!(made[0].starts_with("day-") && made[0].ends_with(".sqlite"), "{made:?}");

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use backend::{AppDirs, Backend, Inference, TokenStore};
+use backend::{AppDirs, Backend, Inference, Overrides, TokenStore};
 use engine::scripted::ScriptedDecoder;
 use engine::{Engine, LoadOptions, LoadedModel};
 
@@ -16,6 +17,14 @@ pub(crate) fn open(data: &Path) -> Backend {
 /// The same, where `tokens` keeps the hub's access token.
 pub(crate) fn open_with_tokens(data: &Path, tokens: Arc<dyn TokenStore>) -> Backend {
     Backend::open_with_tokens(directories(data), no_models(), tokens)
+}
+
+/// Opens the conversations in `data` as a command in the terminal does, and ends.
+pub(crate) async fn run_shortly(data: &Path) {
+    let backend = Backend::open_for_run(directories(data), no_models(), &Overrides::default());
+    let backend = backend.expect("it opens");
+    backend.history().conversations(0, 1).expect("listed");
+    backend.close(Duration::ZERO).await.expect("closed");
 }
 
 fn directories(data: &Path) -> AppDirs {
