@@ -7,18 +7,17 @@ import { otherConversations } from "./fakeHistory";
 import { FakeKeptMemory } from "./fakeKeptMemory";
 import { FakeLibrary } from "./fakeLibrary";
 import { FakeModelSettings } from "./fakeModelSettings";
+import { type Pause, realPause } from "./fakePause";
+import { FakeReplies, type OnEvent } from "./fakeReplies";
 import {
   initialSnapshot,
   openingQuestion,
   type ScenarioName,
   scenarioNames,
-  script,
   showsLibrary,
-  usage,
 } from "./fakeScenarios";
 import type {
   AccessToken,
-  ChatEvent,
   Conversation,
   ConversationPage,
   Deletion,
@@ -40,7 +39,6 @@ import type {
   NetworkChoice,
   NetworkState,
   Notice,
-  Question,
   RefreshedList,
   Reply,
   Reset,
@@ -51,14 +49,6 @@ import type {
   TokenPlace,
   Unsubscribe,
 } from "./index";
-
-type OnEvent = (event: ChatEvent) => void;
-
-/** How the fake waits; tests pass one that does not. */
-export type Pause = (milliseconds: number) => Promise<void>;
-
-const realPause: Pause = (milliseconds) =>
-  new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 const LOADING_MILLISECONDS = 900;
 const ASKING_MILLISECONDS = 400;
@@ -77,7 +67,7 @@ export class FakeIpc implements Ipc {
   #conversations: FakeConversations;
   #keptMemory = new FakeKeptMemory();
   #modelSettings = new FakeModelSettings();
-  #stop: (() => void) | null = null;
+  #replies: FakeReplies;
   #nextId = 0;
   #modelListeners = new Set<(change: ModelsChanged) => void>();
   #noticeListeners = new Set<(notices: Notice[]) => void>();
@@ -93,6 +83,7 @@ export class FakeIpc implements Ipc {
       this.#snapshot.conversation,
       otherConversations(scenario),
     );
+    this.#replies = new FakeReplies(scenario, pause, this.#conversations, () => this.#selected());
     this.library = new FakeLibrary(
       scenario,
       pause,
@@ -172,13 +163,7 @@ export class FakeIpc implements Ipc {
   }
 
   async sendMessage(conversation: string, text: string, onEvent: OnEvent): Promise<Reply> {
-    const model = this.#selected();
-    if (this.#stop) throw new AppError({ code: "busy", message: "a reply is being generated" });
-    if (model.state.type === "failed") throw new AppError(model.state.error);
-    const question = this.#newQuestion(text);
-    this.#put(conversation, { type: "question", ...question });
-    this.#conversations.nameAfter(conversation, text);
-    return this.#generate(conversation, this.#newReply(model), question, onEvent);
+    return this.#replies.send(conversation, text, onEvent);
   }
 
   editMessage(
@@ -187,25 +172,19 @@ export class FakeIpc implements Ipc {
     text: string,
     onEvent: OnEvent,
   ): Promise<Reply> {
-    const question = this.#newQuestion(text);
-    question.versions = this.#conversations.branch(conversation, message, question.id);
-    this.#put(conversation, { type: "question", ...question });
-    return this.#generate(conversation, this.#newReply(this.#selected()), question, onEvent);
+    return this.#replies.edit(conversation, message, text, onEvent);
   }
 
   regenerateReply(conversation: string, reply: string, onEvent: OnEvent): Promise<Reply> {
-    const next = this.#newReply(this.#selected());
-    next.versions = this.#conversations.branch(conversation, reply, next.id);
-    return this.#generate(conversation, next, null, onEvent);
+    return this.#replies.regenerate(conversation, reply, onEvent);
   }
 
   continueReply(conversation: string, onEvent: OnEvent): Promise<Reply> {
-    const reply: Reply = { ...this.#lastReply(conversation), status: { type: "generating" } };
-    return this.#generate(conversation, reply, null, onEvent);
+    return this.#replies.continue(conversation, onEvent);
   }
 
   stopReply(): Promise<void> {
-    this.#stop?.();
+    this.#replies.stop();
     return Promise.resolve();
   }
 
@@ -217,7 +196,7 @@ export class FakeIpc implements Ipc {
   pinMessage(conversation: string, message: string, pinned: boolean): Promise<void> {
     const entry = this.#conversations.entries(conversation).find(({ id }) => id === message);
     if (entry?.type === "question" || entry?.type === "reply") {
-      this.#put(conversation, { ...entry, pinned });
+      this.#conversations.put(conversation, { ...entry, pinned });
     }
     return Promise.resolve();
   }
@@ -229,7 +208,7 @@ export class FakeIpc implements Ipc {
       at: new Date().toISOString(),
     };
     const freedBytes = this.#memoryBytes(conversation);
-    this.#put(conversation, line);
+    this.#conversations.put(conversation, line);
     return Promise.resolve({ line, freedBytes });
   }
 
@@ -476,96 +455,13 @@ export class FakeIpc implements Ipc {
     this.#changeModels(this.#selected().id, { type: "ready" });
   }
 
-  #memoryBytes(conversation: string): number {
-    return this.#conversations.characters(conversation) * BYTES_PER_CHARACTER;
-  }
-
-  async #generate(
-    conversation: string,
-    reply: Reply,
-    question: Question | null,
-    onEvent: OnEvent,
-  ): Promise<Reply> {
-    const stopped = new Promise<"stopped">((resolve) => {
-      this.#stop = () => resolve("stopped");
-    });
-    this.#put(conversation, { type: "reply", ...reply });
-    onEvent({ type: "started", question, reply: structuredClone(reply) });
-    const status = await this.#play(reply, onEvent, stopped);
-    this.#stop = null;
-    const done: Reply = { ...reply, status, usage: status.type === "failed" ? null : usage };
-    this.#put(conversation, { type: "reply", ...done });
-    return done;
-  }
-
-  /** Plays the script into `reply`, until it ends or is stopped. */
-  async #play(
-    reply: Reply,
-    onEvent: OnEvent,
-    stopped: Promise<"stopped">,
-  ): Promise<Reply["status"]> {
-    let tokens = 0;
-    for (const step of script(this.scenario)) {
-      if (step.type === "hold") {
-        await stopped;
-        return { type: "finished", reason: "cancelled" };
-      }
-      if (step.type === "fail") {
-        const message = "the logits of `model.onnx` hold NaN at position 1,288";
-        return { type: "failed", error: { code: "crashed", message } };
-      }
-      if (step.type === "pause") {
-        if ((await Promise.race([this.#pause(step.milliseconds), stopped])) === "stopped") {
-          return { type: "finished", reason: "cancelled" };
-        }
-        continue;
-      }
-      if (step.type === "text") reply.text += step.text;
-      if (step.type === "thinking") reply.thinking = (reply.thinking ?? "") + step.text;
-      if (step.type === "prefill") onEvent(step);
-      else onEvent({ ...step, tokens: (tokens += 1) });
-    }
-    return { type: "finished", reason: "endOfTurn" };
-  }
-
-  #newQuestion(text: string): Question {
-    const id = this.#id("question");
-    return { id, text, at: new Date().toISOString(), versions: [id], pinned: false };
-  }
-
-  #newReply(model: Model): Reply {
-    const id = this.#id("reply");
-    return {
-      id,
-      text: "",
-      thinking: null,
-      status: { type: "generating" },
-      model: model.name,
-      usage: null,
-      at: new Date().toISOString(),
-      versions: [id],
-      pinned: false,
-    };
-  }
-
   #id(kind: string): string {
     this.#nextId += 1;
     return `${kind}-${this.#nextId}`;
   }
 
-  #put(conversation: string, entry: Entry): void {
-    this.#conversations.put(conversation, entry);
-  }
-
-  #lastReply(conversation: string): Reply {
-    const last = this.#conversations.entries(conversation).at(-1);
-    if (last?.type !== "reply") {
-      throw new AppError({
-        code: "internal",
-        message: "the conversation does not end with a reply",
-      });
-    }
-    return last;
+  #memoryBytes(conversation: string): number {
+    return this.#conversations.characters(conversation) * BYTES_PER_CHARACTER;
   }
 
   #model(id: string): Model {

@@ -19,7 +19,7 @@ import type {
   Unsubscribe,
 } from "./index";
 import type { ScenarioName } from "./fakeScenarios";
-import type { Pause } from "./fake";
+import type { Pause } from "./fakePause";
 
 const STEPS = 40;
 const STEP_MILLISECONDS = 150;
