@@ -147,8 +147,8 @@ scenario(
     await window.press(Key.ESCAPE);
     expect(await window.ask("What can you do?"), "meanwhile the chat goes on").not.toBe("");
     hub?.release();
+    await window.modelBecomes(INSTALLED, "available");
     await openModels(window);
-    await window.find("installed-model", `[data-model-id="${INSTALLED}"]`);
     await press(window, "installed-model", "use-model");
     await window.modelBecomes(INSTALLED, "ready");
     expect(await readdir(join(data.models, INSTALLED))).toContain("prepared.json");

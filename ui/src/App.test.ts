@@ -227,6 +227,24 @@ describe("the model picker by keyboard", () => {
     expect(active()).toBe("ember");
   });
 
+  test("Enter chooses what is marked, whatever came to the list meanwhile", async () => {
+    const { application, key, active } = await openPicker();
+    await key("ArrowDown");
+    const { list, selectedId } = application.models;
+    const [first] = list;
+    if (!first) throw new Error("the scenario has models");
+    application.models.apply({
+      models: [{ ...first, id: "newcomer", state: { type: "available" } }, ...list],
+      selectedModel: selectedId,
+    });
+    await vi.waitFor(() =>
+      expect(screen.getAllByTestId("picker-option")).toHaveLength(list.length + 1),
+    );
+    expect(active()).toBe("qwen2.5-0.5b-instruct");
+    await key("Enter");
+    await vi.waitFor(() => expect(application.models.selected?.id).toBe("qwen2.5-0.5b-instruct"));
+  });
+
   test("typing filters and Enter loads what is left", async () => {
     const { application, field, key } = await openPicker();
     await fireEvent.input(field, { target: { value: "SMOL" } });
