@@ -91,9 +91,9 @@ pub(crate) fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
     let begin = Instant::now();
     for check in checks {
         print::step(&format!("Checking {} ({})", check.what, check.name));
-        let begin = Instant::now();
+        let begin_of_check = Instant::now();
         let outcome = (check.perform)(workspace, selection);
-        let taken = begin.elapsed();
+        let taken = begin_of_check.elapsed();
         match outcome {
             Ok(Outcome::Passed) => summary.push(line(check.name, taken, "passed")),
             Ok(Outcome::Skipped(reason)) => {
