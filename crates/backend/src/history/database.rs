@@ -168,8 +168,8 @@ fn settle(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (name, value) in [
-        // A change is on the disk when its statement returns, and after a power cut too, but for those of
-        // `change_unsynced`.
+        // A change is on the disk when its statement returns, and there after a power cut too. The two kinds of
+        // change below say it again, each for itself.
         ("synchronous", "FULL"),
         ("fullfsync", "ON"),
         ("checkpoint_fullfsync", "ON"),
@@ -194,6 +194,28 @@ pub(super) fn is_whole(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(verdict == "ok")
 }
 
+/// Makes one change as a whole or not at all.
+pub(super) fn change<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Attempt<T>,
+) -> Attempt<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let made = change(&transaction)?;
+    transaction.commit()?;
+    Ok(made)
+}
+
+/// The same as [`change`]; what is made is on the disk when this comes back.
+pub(super) fn change_synced<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Attempt<T>,
+) -> Attempt<T> {
+    // Said before each change and not set back behind those that do not wait: one of them that ended in the middle
+    // must not be the reason why later ones do not wait either.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    self::change(connection, change)
+}
+
 /// The same as [`change`], without waiting for the disk: the end of this process costs nothing of the change, and a
 /// power cut nothing either as soon as [`sync_log`] has come back.
 pub(super) fn change_unsynced<T>(
@@ -202,9 +224,7 @@ pub(super) fn change_unsynced<T>(
 ) -> Attempt<T> {
     // The log itself tells which of its end is whole, and is synced before anything of it goes into the file.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let made = self::change(connection, change);
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    made
+    self::change(connection, change)
 }
 
 /// Waits until what was written to a log of changes is on the disk.
@@ -218,17 +238,6 @@ pub(super) fn sync_log(log: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Makes one change as a whole or not at all.
-pub(super) fn change<T>(
-    connection: &mut Connection,
-    change: impl FnOnce(&Transaction<'_>) -> Attempt<T>,
-) -> Attempt<T> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let made = change(&transaction)?;
-    transaction.commit()?;
-    Ok(made)
 }
 
 #[cfg(test)]
@@ -279,5 +288,19 @@ mod tests {
             let made = connection.execute_batch("CREATE TABLE made (here)");
             assert_eq!(made.is_ok(), ["the writer", "memory"].contains(what), "{what}: {made:?}");
         }
+    }
+
+    #[test]
+    fn a_change_waits_for_the_disk_whatever_came_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = open_file(&folder.path().join("a.sqlite"), BUSY_TIMEOUT).expect("opens");
+        let asked_within = |change: &Transaction<'_>| Ok(asked(change, "synchronous"));
+        let cut = std::panic::AssertUnwindSafe(|| {
+            change_unsynced(&mut writer, |_| -> Attempt<()> { panic!("in the middle of a change") })
+        });
+        std::panic::catch_unwind(cut).expect_err("ends in the middle");
+        assert_eq!(change_synced(&mut writer, asked_within).expect("made"), "Integer(2)");
+        assert_eq!(change_unsynced(&mut writer, asked_within).expect("made"), "Integer(1)");
+        assert_eq!(change_synced(&mut writer, asked_within).expect("made"), "Integer(2)");
     }
 }

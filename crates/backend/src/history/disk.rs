@@ -246,7 +246,7 @@ impl Disk {
 
     /// Makes a change; in a file that is damaged, again after a repair.
     pub(super) fn change<T>(&mut self, change: impl Fn(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
-        self.change_by(|connection| database::change(connection, &change))
+        self.change_by(|connection| database::change_synced(connection, &change))
     }
 
     /// The same, without waiting for the disk: see [`database::change_unsynced`].
@@ -280,7 +280,7 @@ impl Disk {
         change: impl Fn(&Transaction<'_>) -> Attempt<T>,
     ) -> Attempt<T> {
         self.wait_for_others(Duration::ZERO);
-        let made = self.attempt(|connection| database::change(connection, &change));
+        let made = self.attempt(|connection| database::change_synced(connection, &change));
         if self.refusal.is_none() {
             self.wait_for_others(BUSY_TIMEOUT);
         }
