@@ -20,6 +20,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a copy waits after a start: copying many conversations takes a core for seconds, in which the window
 /// comes up, the model is loaded and the first conversation is opened.
 const AFTER_START: Duration = Duration::from_secs(30);
+/// How often a run looks whether a day is over. Waiting for the end of the day itself would take days where the machine
+/// sleeps meanwhile: not every system counts that time.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(60 * 60);
 const DAILY: &str = "day-";
 const BEFORE: &str = "before-schema-";
 const UNFINISHED: &str = ".unfinished";
@@ -83,7 +86,10 @@ pub(super) fn begin(files: Files, is_short: bool) -> Option<RunningBackup> {
     }
     let stop = Arc::new(Stop::default());
     let asked = Arc::clone(&stop);
-    let copy = move || if is_short { try_daily(&files, &asked) } else { keep_making(&files, &asked) };
+    let copy = move || match is_short {
+        true => try_daily(&files, &asked),
+        false => keep_making(&files, &asked, |time| asked.comes_within(time)),
+    };
     match std::thread::Builder::new().name("history-backup".into()).spawn(copy) {
         Ok(thread) => Some(RunningBackup { stop, thread }),
         Err(error) => {
@@ -99,12 +105,14 @@ fn until_next(files: &Files, every: Duration) -> Duration {
     ages.min().map_or(Duration::ZERO, |newest| every.saturating_sub(newest))
 }
 
-/// Makes a copy a day until the end is asked for: some let Hearth run for weeks.
-fn keep_making(files: &Files, stop: &Stop) {
-    let mut wait = until_next(files, DAY).max(AFTER_START);
-    while !stop.comes_within(wait) {
-        try_daily(files, stop);
-        wait = DAY;
+/// Makes a copy a day until the end is asked for, which `ends_within` waits for: some let Hearth run for weeks.
+fn keep_making(files: &Files, stop: &Stop, mut ends_within: impl FnMut(Duration) -> bool) {
+    let mut wait = AFTER_START;
+    while !ends_within(wait) {
+        if until_next(files, DAY).is_zero() {
+            try_daily(files, stop);
+        }
+        wait = BETWEEN_LOOKS;
     }
 }
 
@@ -226,4 +234,52 @@ fn modified(path: &Path) -> Option<SystemTime> {
 /// How old a copy is; nothing where its time has not come yet.
 fn age(path: &Path) -> Option<Duration> {
     modified(path)?.elapsed().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::history::{conversations, migrations};
+
+    /// A database in which one message was said.
+    fn say_something(files: &Files) {
+        let mut connection = database::open_file(&files.database(), BUSY_TIMEOUT).expect("opens");
+        migrations::run(&mut connection).expect("has its tables");
+        let id = Uuid::from_u128(1);
+        conversations::begin(&connection, id).expect("begins");
+        connection
+            .execute(
+                "INSERT INTO message (id, conversation, role, text, status, created)
+                 SELECT ?1, number, 'user', 'Hello', 'complete', created FROM conversation",
+                [id],
+            )
+            .expect("is said");
+    }
+
+    #[test]
+    fn a_long_run_makes_a_copy_after_its_start_and_again_when_a_day_is_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files { folder: folder.path().to_owned() };
+        std::fs::create_dir(files.backups()).expect("a folder");
+        say_something(&files);
+        let mut waited = Vec::new();
+        let mut found = Vec::new();
+        keep_making(&files, &Stop::default(), |time| {
+            waited.push(time);
+            let copies = list(&files, DAILY);
+            found.push(copies.len());
+            // The second look comes on the same day; behind it the only copy becomes as old as a day.
+            if let ([copy], 3) = (copies.as_slice(), waited.len()) {
+                let yesterday = copy.with_file_name(format!("{DAILY}2000-01-01T00-00-00.sqlite"));
+                std::fs::rename(copy, &yesterday).expect("renamed");
+                let copy = std::fs::File::options().write(true).open(yesterday).expect("opens");
+                copy.set_modified(SystemTime::now() - DAY).expect("made older");
+            }
+            waited.len() == 4
+        });
+        assert_eq!(found, [0, 1, 1, 2]);
+        assert_eq!(waited, [AFTER_START, BETWEEN_LOOKS, BETWEEN_LOOKS, BETWEEN_LOOKS]);
+    }
 }
