@@ -32,28 +32,11 @@ pub(super) fn conversation(value: &Value) -> Option<ConversationRecord> {
         let Some(node) = mapping.get(name).filter(|_| seen.insert(name)) else { continue };
         let mut below = above;
         if let Some((role, text)) = node.get("message").and_then(said) {
-            let message = node.get("message");
             let id = key(name);
             messages.push(MessageRecord {
-                id,
                 parent: above,
                 chosen: current.contains(name),
-                role: role.into(),
-                text,
-                thinking: String::new(),
-                status: "complete".into(),
-                finish: None,
-                failure: None,
-                tokens: Vec::new(),
-                model: (role == "assistant").then(|| model(message)),
-                settings: None,
-                seed: None,
-                usage: None,
-                memory_begins: None,
-                run: None,
-                created: message.and_then(|message| time(message.get("create_time"))).unwrap_or(created),
-                ended: None,
-                pinned: false,
+                ..message(id, role, text, node.get("message"), created)
             });
             below = Some(id);
         }
@@ -84,6 +67,37 @@ pub(super) fn conversation(value: &Value) -> Option<ConversationRecord> {
         messages,
         resets: Vec::new(),
     })
+}
+
+/// A message that was said at `created` where the export does not tell when.
+fn message(
+    id: Uuid,
+    role: &str,
+    text: String,
+    exported: Option<&Value>,
+    created: Timestamp,
+) -> MessageRecord {
+    MessageRecord {
+        id,
+        parent: None,
+        chosen: false,
+        role: role.into(),
+        text,
+        thinking: String::new(),
+        status: "complete".into(),
+        finish: None,
+        failure: None,
+        tokens: Vec::new(),
+        model: (role == "assistant").then(|| model(exported)),
+        settings: None,
+        seed: None,
+        usage: None,
+        memory_begins: None,
+        run: None,
+        created: exported.and_then(|message| time(message.get("create_time"))).unwrap_or(created),
+        ended: None,
+        pinned: false,
+    }
 }
 
 type Mapping = serde_json::Map<String, Value>;

@@ -291,6 +291,18 @@ fn write_conversation(
     change.query_row("SELECT number FROM conversation WHERE id = ?1", [record.id], |row| row.get(0))
 }
 
+/// What becomes of the row of a message that is there, in its own conversation only.
+const REPLACE_MESSAGE: &str = "UPDATE SET chosen = excluded.chosen, text = excluded.text,
+    thinking = excluded.thinking, status = excluded.status, finish = excluded.finish,
+    failure = excluded.failure, tokens = excluded.tokens, model = excluded.model,
+    settings = excluded.settings, seed = excluded.seed, prompt_tokens = excluded.prompt_tokens,
+    reused_tokens = excluded.reused_tokens, restored_tokens = excluded.restored_tokens,
+    reuse_limit = excluded.reuse_limit, new_tokens = excluded.new_tokens,
+    prefill_seconds = excluded.prefill_seconds, decode_seconds = excluded.decode_seconds,
+    first_token_seconds = excluded.first_token_seconds, memory_begins = excluded.memory_begins,
+    run = excluded.run, ended = excluded.ended, pinned = excluded.pinned
+    WHERE conversation = excluded.conversation";
+
 /// Returns how many rows were added or changed: one or none.
 fn write_message(
     change: &Transaction<'_>,
@@ -300,19 +312,7 @@ fn write_message(
     existing: Existing,
 ) -> rusqlite::Result<usize> {
     let on_conflict = match existing {
-        Existing::Replace => {
-            "UPDATE SET chosen = excluded.chosen, text = excluded.text, thinking = excluded.thinking,
-                 status = excluded.status, finish = excluded.finish, failure = excluded.failure,
-                 tokens = excluded.tokens, model = excluded.model, settings = excluded.settings,
-                 seed = excluded.seed, prompt_tokens = excluded.prompt_tokens,
-                 reused_tokens = excluded.reused_tokens, restored_tokens = excluded.restored_tokens,
-                 reuse_limit = excluded.reuse_limit, new_tokens = excluded.new_tokens,
-                 prefill_seconds = excluded.prefill_seconds, decode_seconds = excluded.decode_seconds,
-                 first_token_seconds = excluded.first_token_seconds,
-                 memory_begins = excluded.memory_begins, run = excluded.run, ended = excluded.ended,
-                 pinned = excluded.pinned
-             WHERE conversation = excluded.conversation"
-        }
+        Existing::Replace => REPLACE_MESSAGE,
         Existing::Keep => "NOTHING",
     };
     let usage = message.usage.as_ref();
