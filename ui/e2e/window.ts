@@ -210,21 +210,22 @@ export class HearthWindow {
 
   /** Waits until `condition` gives something other than nothing or false, and returns that. */
   async until<T>(what: string, condition: () => Promise<T | undefined | false>): Promise<T> {
-    const result = await this.driver.wait(
-      async () => {
-        try {
-          return await condition();
-        } catch (error) {
-          // The interface may replace an element between finding and reading it.
-          if (error instanceof Error && error.name === "StaleElementReferenceError") return false;
-          throw error;
-        }
-      },
-      PATIENCE,
-      `waited for: ${what}`,
-      POLL,
-    );
-    return result as T;
+    const look = async () => {
+      try {
+        return await condition();
+      } catch (error) {
+        // The interface may replace an element between finding and reading it.
+        if (error instanceof Error && error.name === "StaleElementReferenceError") return false;
+        throw error;
+      }
+    };
+    try {
+      return (await this.driver.wait(look, PATIENCE, what, POLL)) as T;
+    } catch (cause) {
+      if (!(cause instanceof Error) || cause.name !== "TimeoutError") throw cause;
+      // The driver's own error is made by its clock, and does not tell which step of the scenario waited.
+      throw new Error(`waited in vain for: ${what}`, { cause });
+    }
   }
 
   /** Types a message and sends it by the Enter key. */
