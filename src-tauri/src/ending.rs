@@ -42,6 +42,35 @@ pub(crate) fn started_again(app: &AppHandle) -> bool {
     false
 }
 
+/// Closes the window where the program is asked to end by a signal, as many systems do when the user logs out and
+/// terminals do by Ctrl-C: without that the run would be cut off, and the next start would look through all
+/// conversations for what that left behind.
+#[cfg(unix)]
+pub(crate) fn close_when_asked(window: &tauri::WebviewWindow) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let window = window.clone();
+    tauri::async_runtime::spawn(async move {
+        let asked = signal(SignalKind::terminate())
+            .and_then(|terminated| Ok((terminated, signal(SignalKind::interrupt())?)));
+        let (mut terminated, mut interrupted) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::warn!(%error, "the end of the session will cut this run off");
+                return;
+            }
+        };
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        // Asked again, it goes on ending: that takes no longer than the time that saving has.
+        if let Err(error) = window.close() {
+            tracing::warn!(%error, "the window could not be closed");
+        }
+    });
+}
+
 /// The last window is gone: saves, and ends then. The event loop runs on until then, or the system would leave the
 /// picture of the window on the screen for as long.
 pub(crate) fn end_when_saved(app: &AppHandle, code: Option<i32>, api: &ExitRequestApi) {

@@ -152,6 +152,8 @@ fn open_window(app: &AppHandle) -> tauri::Result<()> {
         .on_navigation(containment::may_navigate)
         .on_new_window(|_, _| tauri::webview::NewWindowResponse::Deny)
         .build()?;
+    #[cfg(unix)]
+    ending::close_when_asked(&window);
     let app = app.clone();
     window.on_window_event(move |event| match event {
         WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }) => take_in(&app, paths),

@@ -1,5 +1,15 @@
 import { existsSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { writeRecital } from "./recital";
@@ -29,6 +39,11 @@ export class DataFolder {
 
   get models(): string {
     return join(this.path, "models");
+  }
+
+  /** What runs leave that did not end in order. */
+  async unfinishedRuns(): Promise<string[]> {
+    return readdir(join(this.path, "conversations", "runs"));
   }
 
   /** The file from which the window reads what its dialogues for files answer. */

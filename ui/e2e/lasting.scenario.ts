@@ -44,6 +44,29 @@ scenario("a reply that was killed in its middle is kept and goes on", async ({ d
   expect(await second.all("reply")).toHaveLength(1);
 });
 
+scenario("a run that the system ends in mid-reply ends in order", async ({ data, open }) => {
+  if (!HAS_GROUPS) {
+    console.log("skipped: the window cannot be asked to end here");
+    return;
+  }
+  await data.useModelThatWrites(WORDS);
+  const first = await open();
+  await first.modelBecomes("recital", "ready");
+  await first.send("Write.");
+  const early = await first.until("some words are there", async () => {
+    const text = await first.lastReply();
+    return text.includes("word20") && text;
+  });
+  await first.logOut();
+  expect(await data.unfinishedRuns(), "the next start has nothing to look for").toEqual([]);
+
+  const second = await open();
+  expect(await second.lastStatus()).toBe("cancelled");
+  const kept = await second.lastReply();
+  expect(kept.startsWith(early), "what was on the screen is kept").toBe(true);
+  expect(kept.length).toBeLessThan(WORDS.length);
+});
+
 scenario("after a restart only what is new is read, and the details say so", async ({ open }) => {
   const first = await open();
   await first.ask("My name is Brindlo.");

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 
 /** Linux alone tells in a file who belongs to whom. */
 export const HAS_GROUPS = process.platform === "linux";
@@ -21,6 +21,21 @@ export class ProcessGroup {
     return this.leader.exitCode !== null || this.leader.signalCode !== null;
   }
 
+  /** Asks the one that runs `program` to end, as a system does, and waits until it has. */
+  async endByAsking(program: string): Promise<void> {
+    const { pid } = this.leader;
+    if (pid === undefined || !HAS_GROUPS) throw new Error("nobody can be asked to end here");
+    const asked = async () => {
+      const ids = await living(pid);
+      const programs = await Promise.all(ids.map(programOf));
+      return ids.filter((_, index) => programs[index] === program);
+    };
+    const [id] = await asked();
+    if (id === undefined) throw new Error(`nobody runs ${program}`);
+    process.kill(Number(id), "SIGTERM");
+    await until(`${program} has ended`, async () => (await asked()).length === 0);
+  }
+
   /** Ends all of them, by SIGKILL without a word, and waits until none is left. */
   async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
     const { pid } = this.leader;
@@ -29,13 +44,25 @@ export class ProcessGroup {
     if (!HAS_GROUPS) this.leader.kill(signal);
     else if ((await living(pid)).length > 0) process.kill(-pid, signal);
     await ended;
-    const end = Date.now() + PATIENCE;
-    while (HAS_GROUPS && (await living(pid)).length > 0) {
-      if (Date.now() > end) throw new Error(`processes of ${this.leader.spawnfile} do not end`);
-      // Nobody tells when a process ends that is not one's own child, so it has to be looked for again.
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    if (!HAS_GROUPS) return;
+    await until(`all of ${this.leader.spawnfile} have ended`, async () => {
+      return (await living(pid)).length === 0;
+    });
   }
+}
+
+/** Nobody tells when a process ends that is not one's own child, so it has to be looked for again and again. */
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + PATIENCE;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** The program that a process runs; nothing where it has ended meanwhile. */
+async function programOf(id: string): Promise<string | undefined> {
+  return readlink(`/proc/${id}/exe`).catch(() => undefined);
 }
 
 /** The processes of a group that still run; those that only wait to be buried do not. */

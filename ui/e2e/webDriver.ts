@@ -53,6 +53,12 @@ export class WebDriverServer {
     await untilNoWindowIsNamed();
   }
 
+  /** Asks the window to end, as the system does where the user logs out; the driver is left with nothing. */
+  async endTheWindowByAsking(): Promise<void> {
+    await this.processes.endByAsking(required("HEARTH_WINDOW"));
+    await this.stop();
+  }
+
   /** Ends both at once, as a power cut does. */
   async kill(): Promise<void> {
     await this.processes.end("SIGKILL");

@@ -172,6 +172,12 @@ export class HearthWindow {
     }
   }
 
+  /** Ends the window as the system does where the user logs out. */
+  async logOut(): Promise<void> {
+    this.open = false;
+    await this.server.endTheWindowByAsking();
+  }
+
   /** Ends the window in the middle of whatever it does. */
   async kill(): Promise<void> {
     this.open = false;
