@@ -7,7 +7,8 @@
 //!   `bindings.ts` is written from them by `tests/bindings.rs`.
 //! - `dialogs` asks the user for a file or folder: paths come from the system's own dialogue, or from what is
 //!   dropped on the window, and never from the interface. Builds for developers let the end-to-end test answer.
-//! - `ending` is what happens between the end of the window and that of the program.
+//! - `ending` is what happens between the end of the window and that of the program, and closes the window where a
+//!   signal asks for the end.
 //! - `containment` keeps the window where it is: no navigation, no second window, no foreign scheme.
 
 mod commands;

@@ -2,26 +2,36 @@
 
 import { Key } from "selenium-webdriver";
 import { expect } from "vitest";
+import type { DataFolder } from "./dataFolder";
 import { HAS_GROUPS } from "./processGroup";
 import { scenario } from "./scenario";
 import type { HearthWindow } from "./window";
 
 const WORDS = Array.from({ length: 3000 }, (_, index) => `word${index}`).join(" ");
 
+/** A window in which a long reply is being written, and what stands there of it. */
+async function beginToWrite(
+  data: DataFolder,
+  open: () => Promise<HearthWindow>,
+): Promise<[HearthWindow, string]> {
+  await data.useModelThatWrites(WORDS);
+  const window = await open();
+  await window.modelBecomes("recital", "ready");
+  await window.send("Write.");
+  const early = await window.until("some words are there", async () => {
+    const text = await window.lastReply();
+    return text.includes("word20") && text;
+  });
+  return [window, early];
+}
+
 scenario("a reply that was killed in its middle is kept and goes on", async ({ data, open }) => {
   if (!HAS_GROUPS) {
     console.log("skipped: the window cannot be killed with all that it started here");
     return;
   }
-  await data.useModelThatWrites(WORDS);
-  const first = await open();
-  await first.modelBecomes("recital", "ready");
-  await first.send("Write.");
+  const [first, early] = await beginToWrite(data, open);
   // What was written in the last second may be lost; what stood there before must not be.
-  const early = await first.until("some words are there", async () => {
-    const text = await first.lastReply();
-    return text.includes("word20") && text;
-  });
   await first.driver.sleep(1100);
   await first.kill();
 
@@ -49,14 +59,7 @@ scenario("a run that the system ends in mid-reply ends in order", async ({ data,
     console.log("skipped: the window cannot be asked to end here");
     return;
   }
-  await data.useModelThatWrites(WORDS);
-  const first = await open();
-  await first.modelBecomes("recital", "ready");
-  await first.send("Write.");
-  const early = await first.until("some words are there", async () => {
-    const text = await first.lastReply();
-    return text.includes("word20") && text;
-  });
+  const [first, early] = await beginToWrite(data, open);
   await first.logOut();
   expect(await data.unfinishedRuns(), "the next start has nothing to look for").toEqual([]);
 
