@@ -1,8 +1,9 @@
 import { By, Key } from "selenium-webdriver";
 import { expect } from "vitest";
 import { conversation, importConversations, makeLongHistory, messageId } from "./conversationFile";
+import { DataFolder } from "./dataFolder";
 import { scenario } from "./scenario";
-import type { HearthWindow } from "./window";
+import { HearthWindow } from "./window";
 
 // Bounds for any machine that runs these, also a busy one with a debug build. What a quiet one takes is printed.
 const OPEN_WITHIN = 1500;
@@ -84,9 +85,27 @@ async function timesOfKeys(window: HearthWindow, text: string): Promise<number[]
   });
 }
 
+/** Lets the system compile what it draws conversations with, which it does once for all data folders. */
+async function drawOneElsewhere(): Promise<void> {
+  const elsewhere = await DataFolder.create();
+  await importConversations(elsewhere, [
+    conversation(1, "A long evening", 40),
+    conversation(2, "A short one", 2),
+  ]);
+  const window = await HearthWindow.open(elsewhere);
+  try {
+    await window.openConversation("A short one");
+    await timeToOpen(window, messageId(1, 0), messageId(1, 40));
+  } finally {
+    await window.close();
+    await elsewhere.remove();
+  }
+}
+
 scenario(
   "a conversation of 2,000 messages opens at once and stays quick",
   async ({ data, open }) => {
+    await drawOneElsewhere();
     const messages = 2000;
     await importConversations(data, [
       conversation(1, "A long evening", messages),
@@ -102,8 +121,11 @@ scenario(
       await window.openConversation("A short one");
       times.push(await timeToOpen(window, messageId(1, 0), last));
     }
-    for (const time of times) tell("a conversation of 2,000 messages opens in", time);
-    expect(Math.min(...times)).toBeLessThan(OPEN_WITHIN);
+    // The first one too: it finds no page, no count and no part of the file in memory.
+    for (const time of times) {
+      tell("a conversation of 2,000 messages opens in", time);
+      expect(time).toBeLessThan(OPEN_WITHIN);
+    }
     await window.picture("long conversation");
 
     const slowest = await readAll(window, messageId(1, 1));

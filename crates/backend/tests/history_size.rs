@@ -42,6 +42,14 @@ fn start(data: &Path) {
     backend.history().conversations(0, 100).expect("listed");
 }
 
+/// Starts behind a run that was cut off: all of the file is checked before it is used.
+fn start_after_a_cut(data: &Path) {
+    let runs = data.join("conversations").join("runs");
+    std::fs::create_dir_all(&runs).expect("made");
+    std::fs::write(runs.join(format!("{}.run", Uuid::new_v4())), "").expect("written");
+    start(data);
+}
+
 #[expect(clippy::print_stdout, reason = "the rows are what it is run for")]
 fn row(what: &str, taken: Duration, most: Duration) {
     println!("| {what} | {:.1} ms | {} ms |", taken.as_secs_f64() * 1e3, most.as_millis());
@@ -69,6 +77,11 @@ fn a_long_history_stays_quick() {
     start(&data);
     let with = time(|| start(&data));
     row("start, beyond that of an empty history", with.saturating_sub(without), MOST_TO_START);
+    let without = time(|| start_after_a_cut(empty.path()));
+    let with = time(|| start_after_a_cut(&data));
+    // That is rare, and what it takes is the price of finding damage before anything is written.
+    let checked = with.saturating_sub(without).as_secs_f64() * 1e3;
+    println!("| the same after a run that was cut off | {checked:.1} ms | |");
 
     let backend = open(&data);
     let history = backend.history();

@@ -11,9 +11,11 @@ afterEach(cleanup);
 
 async function open(scenario: ScenarioName) {
   const ipc = new HandDrivenIpc(scenario);
-  const application = new Application(ipc, new HandDrivenFrames());
+  const frames = new HandDrivenFrames();
+  const application = new Application(ipc, frames);
   application.follow();
   await application.open();
+  frames.draw();
   render(App, { props: { application } });
   await tick();
   return { ipc, application };

@@ -5,10 +5,13 @@ const ENTRIES_AT_A_TIME = 8;
 /** What is pressed meanwhile comes first. */
 const PAUSE_MILLISECONDS = 50;
 
-/** Calls back a moment after the next frame was drawn. Returns what calls it off. */
-function afterNextFrame(callback: () => void): () => void {
+/** Calls back a moment after what is laid out now was drawn. Returns what calls it off. */
+function onceDrawn(callback: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const frame = requestAnimationFrame(() => (timer = setTimeout(callback, PAUSE_MILLISECONDS)));
+  // A frame begins when the one before it is on the screen. Drawing one may take longer than the pause.
+  let frame = requestAnimationFrame(() => {
+    frame = requestAnimationFrame(() => (timer = setTimeout(callback, PAUSE_MILLISECONDS)));
+  });
   return () => {
     cancelAnimationFrame(frame);
     clearTimeout(timer);
@@ -35,7 +38,7 @@ export class ShownFromEnd {
     this.#count = count;
     this.#isWholeWanted = isWholeWanted;
     $effect(() => {
-      if (this.left > 0) return afterNextFrame(() => (this.#reached += ENTRIES_AT_A_TIME));
+      if (this.left > 0) return onceDrawn(() => (this.#reached += ENTRIES_AT_A_TIME));
       this.#reached = Infinity;
       return undefined;
     });

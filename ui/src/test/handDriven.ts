@@ -34,6 +34,13 @@ export class HandDrivenFrames implements Frames {
     this.#waiting = [];
     for (const callback of waiting) callback();
   }
+
+  /** Lets what is shown be drawn, and counts what is asked for from then on. */
+  draw(): void {
+    this.next();
+    this.next();
+    this.asked = 0;
+  }
 }
 
 /** A backend whose streaming commands send and end what and when the test says. */

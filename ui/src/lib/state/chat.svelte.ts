@@ -11,7 +11,7 @@ import type {
 } from "../ipc";
 import { seenAboveLine } from "../pinned";
 import { Draft } from "./draft.svelte";
-import { type Frames, LiveReply, screenFrames } from "./liveReply.svelte";
+import { type Frames, LiveReply, onceDrawn, screenFrames } from "./liveReply.svelte";
 import type { Models } from "./models.svelte";
 
 const LOOK_AGAIN_AFTER_MILLISECONDS = 1000;
@@ -144,7 +144,10 @@ export class Chat {
     if (this.live === null && this.lastReply?.status.type === "generating") {
       setTimeout(() => void this.#reopen(conversation.id), LOOK_AGAIN_AFTER_MILLISECONDS);
     }
-    void this.measureContext();
+    // The count reads all of it, on processors that have to draw it first.
+    onceDrawn(this.#frames, () => {
+      if (this.id === conversation.id) void this.measureContext();
+    });
   }
 
   /** Reads messages above the first one. Resolves with whether there are more entries than before. */

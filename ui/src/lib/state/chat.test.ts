@@ -16,6 +16,7 @@ async function open(scenario: ScenarioName = "empty"): Promise<void> {
   application = new Application(ipc, frames);
   application.follow();
   await application.open();
+  frames.draw();
 }
 
 beforeEach(() => open());

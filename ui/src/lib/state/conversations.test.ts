@@ -15,6 +15,7 @@ async function open(scenario: ScenarioName = "conversations"): Promise<void> {
   application = new Application(ipc, frames);
   application.follow();
   await application.open();
+  frames.draw();
 }
 
 beforeEach(() => open());
@@ -285,6 +286,18 @@ describe("the memory", () => {
   test("above the line of a full window the messages count as forgotten", async () => {
     await open("contextLine");
     expect(application.chat.lastReset).toBe(2);
+  });
+
+  test("the meter counts a conversation once it was drawn, where it is still the one that is shown", async () => {
+    await open("conversations");
+    const { conversations } = application;
+    const [first = "", second = ""] = ids();
+    const estimate = vi.spyOn(ipc, "estimateDraft");
+    await conversations.open(second);
+    await conversations.open(first);
+    expect(estimate).not.toHaveBeenCalled();
+    frames.draw();
+    expect(estimate.mock.calls.map(([id]) => id)).toEqual([first]);
   });
 
   test("the meter knows what is used, and nothing where no model is ready", async () => {

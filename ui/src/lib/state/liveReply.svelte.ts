@@ -16,6 +16,11 @@ export interface Frames {
   now(): number;
 }
 
+/** Calls back once what is shown now was drawn: a frame begins when the one before it is on the screen. */
+export function onceDrawn(frames: Frames, callback: () => void): void {
+  frames.request(() => frames.request(callback));
+}
+
 export const screenFrames: Frames = {
   request: (callback) => {
     requestAnimationFrame(callback);
