@@ -137,6 +137,8 @@ export class Chat {
       this.failure = null;
       this.isWaitingForModel = false;
       this.target = null;
+      // A count of the one before that is still under way says nothing of this one.
+      this.#contextAsked += 1;
       this.#context = null;
     }
     this.#take(conversation);

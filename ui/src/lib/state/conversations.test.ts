@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { AppError } from "../ipc/errors";
 import type { ScenarioName } from "../ipc/fakeScenarios";
-import type { Conversation, SearchHit } from "../ipc";
+import type { Conversation, Draft, SearchHit } from "../ipc";
 import { HandDrivenFrames, HandDrivenIpc, newReply, started } from "../../test/handDriven";
 import { Application } from "./application.svelte";
 
@@ -298,6 +298,25 @@ describe("the memory", () => {
     expect(estimate).not.toHaveBeenCalled();
     frames.draw();
     expect(estimate.mock.calls.map(([id]) => id)).toEqual([first]);
+  });
+
+  test("a count of the conversation before that comes late is dropped", async () => {
+    await open("conversations");
+    const { chat, conversations } = application;
+    let answer: (size: Draft) => void = () => undefined;
+    vi.spyOn(ipc, "estimateDraft").mockReturnValue(new Promise((resolve) => (answer = resolve)));
+    const counting = chat.measureContext();
+    await conversations.open(ids()[1] ?? "");
+    answer({
+      draftTokens: 0,
+      promptTokens: 500,
+      newTokens: 500,
+      window: 2048,
+      reservedTokens: 25,
+      readingSeconds: null,
+    });
+    await counting;
+    expect(chat.context).toBeNull();
   });
 
   test("the meter knows what is used, and nothing where no model is ready", async () => {
