@@ -6,7 +6,7 @@ const ENTRIES_AT_A_TIME = 8;
 const PAUSE_MILLISECONDS = 50;
 
 /** Calls back a moment after what is laid out now was drawn. Returns what calls it off. */
-function onceDrawn(callback: () => void): () => void {
+function afterPauseOnceDrawn(callback: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   // A frame begins when the one before it is on the screen. Drawing one may take longer than the pause.
   let frame = requestAnimationFrame(() => {
@@ -38,7 +38,7 @@ export class ShownFromEnd {
     this.#count = count;
     this.#isWholeWanted = isWholeWanted;
     $effect(() => {
-      if (this.left > 0) return onceDrawn(() => (this.#reached += ENTRIES_AT_A_TIME));
+      if (this.left > 0) return afterPauseOnceDrawn(() => (this.#reached += ENTRIES_AT_A_TIME));
       this.#reached = Infinity;
       return undefined;
     });
